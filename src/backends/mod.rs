@@ -1,0 +1,3 @@
+//! What runs a plan: the `Backend` and `Program` traits and their implementations.
+
+pub mod cpu;

@@ -1,0 +1,3 @@
+//! Parses and dispatches.
+
+fn main() {}
