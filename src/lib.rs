@@ -9,6 +9,8 @@
 #![warn(missing_docs)]
 
 pub mod backends;
+pub mod graph;
 pub mod models;
+pub mod ops;
 pub mod tensor;
 pub mod text;

@@ -1,0 +1,19 @@
+//! The graph of a model: ids, nodes and edges, builder, text form, verifier, interpreter, passes, planner.
+
+mod builder;
+mod dot;
+#[allow(clippy::module_inception)]
+mod graph;
+mod ids;
+mod interpret;
+pub mod passes;
+pub mod plan;
+pub mod text;
+mod verify;
+
+pub use builder::{BuildError, Builder};
+pub use dot::to_dot;
+pub use graph::{EditError, Graph, Node};
+pub use ids::{NodeId, Value};
+pub use interpret::{InterpretError, Interpreter, Values};
+pub use verify::{VerifyError, verify};

@@ -1,0 +1,8 @@
+//! `add`: out = a + b, with `b` repeated along the dimensions where its size is 1.
+
+super::elementwise::binary_op!(
+    /// Sum of two f32 tensors. Each size of `b` is that of `a` or 1.
+    Add,
+    "add",
+    |a, b| a + b
+);

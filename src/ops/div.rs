@@ -1,0 +1,8 @@
+//! `div`: out = a / b, with `b` repeated along the dimensions where its size is 1.
+
+super::elementwise::binary_op!(
+    /// Quotient of two f32 tensors. Each size of `b` is that of `a` or 1.
+    Div,
+    "div",
+    |a, b| a / b
+);
