@@ -1,3 +1,50 @@
-//! From a file to a graph: GGUF, the weight map, and one file an architecture.
+//! From a file to a graph: GGUF, hyperparameters, the weight map, and one file an architecture.
+//!
+//! [`build`] makes the graph of a GGUF file from its header alone; no weight is read.
 
+mod config;
+mod error;
 pub mod gguf;
+mod llama;
+mod qwen2;
+mod transformer;
+mod weights;
+
+pub use config::{Config, RopeScaling};
+pub use error::ModelError;
+pub use weights::WeightMap;
+
+use crate::graph::Graph;
+use crate::tensor::{Bounds, DType};
+use gguf::Header;
+
+/// What a graph is built for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GraphOptions {
+    /// The largest number of tokens, KV positions and output rows.
+    pub bounds: Bounds,
+    /// Element type of the KV cache: f32, f16 or bf16.
+    pub kv_type: DType,
+}
+
+/// Builds an architecture's graph.
+type BuildFn = fn(&Config, &WeightMap<'_>, &GraphOptions) -> Result<Graph, ModelError>;
+
+/// Architectures by the name in `general.architecture`.
+const ARCHITECTURES: &[(&str, BuildFn)] = &[("llama", llama::build), ("qwen2", qwen2::build)];
+
+/// Names of the architectures there are.
+pub fn architectures() -> impl Iterator<Item = &'static str> {
+    ARCHITECTURES.iter().map(|a| a.0)
+}
+
+/// The graph of a model, written in the plainest ops.
+///
+/// Inputs, all i32: `tokens[T]`, `positions[T]` (for RoPE), `kv_slot[T]` (the cache row that a token fills), `kv_start[T]` (the first
+/// cache row of the token's sequence), `rows[R]` (tokens whose logits are wanted). Output: `logits: f32[vocabulary, R]`.
+pub fn build(header: &Header, options: &GraphOptions) -> Result<Graph, ModelError> {
+    let config = Config::read(header)?;
+    let entry = ARCHITECTURES.iter().find(|a| a.0 == config.architecture);
+    let (_, build) = entry.ok_or_else(|| ModelError::UnknownArchitecture { name: config.architecture.clone() })?;
+    build(&config, &WeightMap::new(header), options)
+}

@@ -1,0 +1,34 @@
+//! `llama`: Llama 1–3, Mistral, Yi and what else uses their tensors. Pre-norm, RoPE on pairs (2i, 2i + 1), grouped-query
+//! attention, SwiGLU (Touvron et al. 2023).
+
+use super::transformer::Transformer;
+use super::{Config, GraphOptions, ModelError, WeightMap};
+use crate::graph::Graph;
+use crate::ops::RopeMode;
+
+/// The graph of a llama model.
+pub fn build(config: &Config, weights: &WeightMap<'_>, options: &GraphOptions) -> Result<Graph, ModelError> {
+    decoder(config, weights, options, RopeMode::Norm)
+}
+
+/// The stack of layers; `qwen2` is the same but for RoPE's pairs and its biases.
+pub fn decoder(
+    config: &Config,
+    weights: &WeightMap<'_>,
+    options: &GraphOptions,
+    rope_mode: RopeMode,
+) -> Result<Graph, ModelError> {
+    let mut m = Transformer::new(config, weights, options, rope_mode)?;
+    let mut x = m.embed()?;
+    for layer in 0..config.n_layer {
+        let normed = m.rms_norm(x, &format!("blk.{layer}.attn_norm"), "the norm before attention")?;
+        let attention = m.attention(layer, normed)?;
+        x = m.residual(x, attention, &format!("blk.{layer}.attn_residual"));
+        let normed = m.rms_norm(x, &format!("blk.{layer}.ffn_norm"), "the norm before the feed-forward layer")?;
+        let ffn = m.swiglu(layer, normed)?;
+        x = m.residual(x, ffn, &format!("blk.{layer}.ffn_residual"));
+    }
+    let logits = m.head(x)?;
+    m.b.output("logits", logits);
+    Ok(m.b.finish()?)
+}

@@ -1,0 +1,63 @@
+//! What the integration tests share: where the conformance data stands, and how its files are read.
+#![allow(dead_code)] // each test file uses a part of this
+
+use std::path::PathBuf;
+
+/// The folder of conformance data; `None`, after saying so, where there is none.
+pub fn conformance() -> Option<PathBuf> {
+    let folder = match std::env::var_os("ROCMFORGE_CONFORMANCE") {
+        Some(folder) => PathBuf::from(folder),
+        None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/conformance"),
+    };
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    eprintln!("conformance data absent ({}): skipped", folder.display());
+    None
+}
+
+/// A float64 matrix from a NumPy file: rows, columns, values.
+pub fn read_npy(path: &std::path::Path) -> (usize, usize, Vec<f64>) {
+    let bytes = std::fs::read(path).unwrap();
+    assert_eq!(&bytes[..6], b"\x93NUMPY");
+    let header_len = u16::from_le_bytes([bytes[8], bytes[9]]) as usize;
+    let header = std::str::from_utf8(&bytes[10..10 + header_len]).unwrap();
+    assert!(header.contains("'<f8'") && header.contains("'fortran_order': False"), "{header}");
+    let shape = header.split("'shape': (").nth(1).unwrap().split(')').next().unwrap();
+    let dims: Vec<usize> = shape.split(',').filter_map(|d| d.trim().parse().ok()).collect();
+    let values = bytes[10 + header_len..].chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect();
+    (dims[0], dims[1], values)
+}
+
+/// Largest and root-mean-square difference.
+pub fn difference(found: &[f32], truth: &[f64]) -> (f64, f64) {
+    assert_eq!(found.len(), truth.len());
+    let differences = found.iter().zip(truth).map(|(&a, &b)| (a as f64 - b).abs());
+    let max = differences.clone().fold(0.0, f64::max);
+    let mean_square = differences.map(|d| d * d).sum::<f64>() / found.len() as f64;
+    (max, mean_square.sqrt())
+}
+
+/// Index of the largest value.
+pub fn argmax<T: PartialOrd + Copy>(values: &[T]) -> usize {
+    (0..values.len()).fold(0, |best, i| if values[i] > values[best] { i } else { best })
+}
+
+/// The prompt whose logits the conformance data states.
+pub fn prompt_ids(conformance: &std::path::Path) -> Vec<u32> {
+    let text = std::fs::read_to_string(conformance.join("reference/prompt-ids.txt")).unwrap();
+    text.split(|c: char| !c.is_ascii_digit()).filter(|w| !w.is_empty()).map(|w| w.parse().unwrap()).collect()
+}
+
+/// Pseudo-random numbers in [-1, 1), the same on every machine.
+pub fn uniform(seed: u64, n: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678_9abc_def1;
+    (0..n)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        })
+        .collect()
+}
