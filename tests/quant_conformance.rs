@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use rocmforge::tensor::DType;
-use rocmforge::tensor::quant::dequantize_row;
+use rocmforge::tensor::quant::{can_quantize, dequantize_row, quantize_row};
 
 fn quant_folder() -> Option<PathBuf> {
     let root = std::env::var_os("ROCMFORGE_CONFORMANCE")
@@ -77,4 +77,35 @@ fn dequantizing_gives_the_bits_of_ggml() {
         compared += 1;
     }
     assert!(compared >= 27 * 3, "only {compared} files compared");
+}
+
+#[test]
+fn quantizing_gives_the_bytes_of_ggml() {
+    let Some(folder) = quant_folder() else { return };
+    let mut failures = Vec::new();
+    let mut compared = 0;
+    for (dtype, kind, path) in quantized_files(&folder) {
+        let input = folder.join(format!("input.{kind}.f32"));
+        if !can_quantize(dtype) || !input.exists() {
+            continue;
+        }
+        let expected = std::fs::read(path).unwrap();
+        let mut actual = vec![0xaa; expected.len()];
+        quantize_row(dtype, &read_f32(input), &mut actual).unwrap();
+        let block = dtype.block_bytes();
+        let wrong = expected.chunks(block).zip(actual.chunks(block)).filter(|(e, a)| e != a).count();
+        if wrong > 0 {
+            let first = expected.iter().zip(&actual).position(|(e, a)| e != a).unwrap();
+            let (e, a) = (expected[first], actual[first]);
+            failures.push(format!(
+                "{dtype}.{kind}: {wrong} of {} blocks; first in block {} byte {}: expected {e:02x}, got {a:02x}",
+                expected.len() / block,
+                first / block,
+                first % block
+            ));
+        }
+        compared += 1;
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert!(compared >= 22 * 2, "only {compared} files compared");
 }

@@ -13,8 +13,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::iq4_nl::decode;
-use super::{Block, F16Le};
+use super::fit::{extreme, inverse, nearest};
+use super::iq4_nl::{STEPS, decode, fit_table_scale, nearest_code};
+use super::q4_0::pack4;
+use super::{Block, F16Le, Quantize};
 
 /// 256 values of `iq4_xs`.
 #[repr(C)]
@@ -49,5 +51,26 @@ impl Block<256> for BlockIq4Xs {
         for (g, (y, qs)) in groups.enumerate() {
             decode(d * f32::from(self.scale(g)), qs, y);
         }
+    }
+}
+
+impl Quantize<256> for BlockIq4Xs {
+    fn quantize(x: &[f32; 256]) -> Self {
+        let groups = x.as_chunks::<32>().0;
+        let scales: [f32; 8] = std::array::from_fn(|g| fit_table_scale(&groups[g], STEPS));
+        let d = -extreme(&scales) / 32.0;
+        let id = inverse(d);
+        let mut block = BlockIq4Xs { d: F16Le::from_f32(d), ..Zeroable::zeroed() };
+        let mut scales_h = 0;
+        for (g, (x, qs)) in groups.iter().zip(block.qs.as_chunks_mut::<16>().0).enumerate() {
+            let scale = nearest(id * scales[g]).clamp(-32, 31);
+            let inverse = inverse(d * scale as f32);
+            *qs = pack4(&x.map(|x| nearest_code(inverse * x)));
+            let stored = (scale + 32) as u16;
+            block.scales_l[g / 2] |= (stored as u8 & 15) << (g % 2 * 4);
+            scales_h |= (stored >> 4) << (2 * g);
+        }
+        block.scales_h = scales_h.to_le_bytes();
+        block
     }
 }

@@ -30,3 +30,27 @@ pub const fn ue4m3_half_to_f32(x: u8) -> f32 {
         f32::from_bits(((exponent + 127 - 7 - 1) << 23) | (fraction << 20))
     }
 }
+
+/// The code whose doubled value times `half_scale` is nearest to `x`, the lowest one of several.
+pub(super) fn nearest_fp4(x: f32, half_scale: f32) -> u8 {
+    let error = |code: usize| (f32::from(FP4_VALUES[code]) * half_scale - x).abs();
+    let best = (1..16).fold((0, error(0)), |best, code| {
+        let error = error(code);
+        if error < best.1 { (code, error) } else { best }
+    });
+    best.0 as u8
+}
+
+/// The UE4M3 code of `x`: rounded to nearest, halves up; 0 for what is not positive. As in ggml, all from 248 up is 448.
+pub(super) fn f32_to_ue4m3(x: f32) -> u8 {
+    // NaN is not positive either.
+    if x.is_nan() || x <= 0.0 {
+        return 0;
+    }
+    if x < 1.0 / 64.0 {
+        return ((x * 512.0 + 0.5) as u8).min(7);
+    }
+    // Keep the exponent and four bits of the fraction, the last of which rounds; a carry moves into the exponent.
+    let code = (((x.min(448.0).to_bits() >> 19) + 1) >> 1) - ((127 - 7) << 3);
+    if code >= 15 << 3 { 0x7e } else { code as u8 }
+}

@@ -22,6 +22,7 @@ macro_rules! assert_layout {
 
 mod bf16;
 mod f16;
+mod fit;
 pub mod grids;
 mod iq1_m;
 mod iq1_s;
@@ -137,7 +138,7 @@ struct Codec {
     quantize: Option<QuantFn>,
 }
 
-/// The table of formats. `read` types can be dequantized only.
+/// The table of formats, one line a type. `read` types can be dequantized only.
 fn codec(dtype: DType) -> Codec {
     match dtype {
         DType::F32 => plain::f32(),
@@ -148,33 +149,33 @@ fn codec(dtype: DType) -> Codec {
         DType::I16 => plain::i16(),
         DType::I32 => plain::i32(),
         DType::I64 => plain::i64(),
-        DType::Q4_0 => read::<BlockQ4_0, _>(),
-        DType::Q4_1 => read::<BlockQ4_1, _>(),
-        DType::Q5_0 => read::<BlockQ5_0, _>(),
-        DType::Q5_1 => read::<BlockQ5_1, _>(),
-        DType::Q8_0 => read::<BlockQ8_0, _>(),
-        DType::Q8_1 => read::<BlockQ8_1, _>(),
-        DType::Q2K => read::<BlockQ2K, _>(),
-        DType::Q3K => read::<BlockQ3K, _>(),
-        DType::Q4K => read::<BlockQ4K, _>(),
-        DType::Q5K => read::<BlockQ5K, _>(),
-        DType::Q6K => read::<BlockQ6K, _>(),
-        DType::Q8K => read::<BlockQ8K, _>(),
+        DType::Q4_0 => both::<BlockQ4_0, _>(),
+        DType::Q4_1 => both::<BlockQ4_1, _>(),
+        DType::Q5_0 => both::<BlockQ5_0, _>(),
+        DType::Q5_1 => both::<BlockQ5_1, _>(),
+        DType::Q8_0 => both::<BlockQ8_0, _>(),
+        DType::Q8_1 => both::<BlockQ8_1, _>(),
+        DType::Q2K => both::<BlockQ2K, _>(),
+        DType::Q3K => both::<BlockQ3K, _>(),
+        DType::Q4K => both::<BlockQ4K, _>(),
+        DType::Q5K => both::<BlockQ5K, _>(),
+        DType::Q6K => both::<BlockQ6K, _>(),
+        DType::Q8K => both::<BlockQ8K, _>(),
         DType::Iq2Xxs => read::<BlockIq2Xxs, _>(),
         DType::Iq2Xs => read::<BlockIq2Xs, _>(),
         DType::Iq3Xxs => read::<BlockIq3Xxs, _>(),
         DType::Iq1S => read::<BlockIq1S, _>(),
-        DType::Iq4Nl => read::<BlockIq4Nl, _>(),
+        DType::Iq4Nl => both::<BlockIq4Nl, _>(),
         DType::Iq3S => read::<BlockIq3S, _>(),
         DType::Iq2S => read::<BlockIq2S, _>(),
-        DType::Iq4Xs => read::<BlockIq4Xs, _>(),
+        DType::Iq4Xs => both::<BlockIq4Xs, _>(),
         DType::Iq1M => read::<BlockIq1M, _>(),
-        DType::Tq1_0 => read::<BlockTq1_0, _>(),
-        DType::Tq2_0 => read::<BlockTq2_0, _>(),
-        DType::Mxfp4 => read::<BlockMxfp4, _>(),
-        DType::Nvfp4 => read::<BlockNvfp4, _>(),
-        DType::Q1_0 => read::<BlockQ1_0, _>(),
-        DType::Q2_0 => read::<BlockQ2_0, _>(),
+        DType::Tq1_0 => both::<BlockTq1_0, _>(),
+        DType::Tq2_0 => both::<BlockTq2_0, _>(),
+        DType::Mxfp4 => both::<BlockMxfp4, _>(),
+        DType::Nvfp4 => both::<BlockNvfp4, _>(),
+        DType::Q1_0 => both::<BlockQ1_0, _>(),
+        DType::Q2_0 => both::<BlockQ2_0, _>(),
         DType::Q8A => both::<BlockQ8A, _>(),
     }
 }
@@ -292,6 +293,74 @@ mod tests {
             let mut y = vec![1.0; 2 * dtype.block_len()];
             dequantize_row(dtype, &bytes[1..], &mut y).unwrap();
             assert!(y.iter().all(|v| v.abs() < 1e-30), "{dtype}: {y:?}");
+        }
+    }
+
+    /// Values that a weight file should not have, and may have.
+    fn extremes() -> Vec<[f32; 256]> {
+        let tiny = f32::from_bits(1);
+        let mut rows = vec![];
+        for v in [0.0, -0.0, tiny, -1e-40, 1e-38, 1e-20, 1.0, -3e38, f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
+            rows.push([v; 256]);
+            rows.push(std::array::from_fn(|i| if i % 19 == 0 { v } else { (i as f32).sin() }));
+            rows.push(std::array::from_fn(|i| if i % 19 == 0 { v } else { 0.0 }));
+            rows.push(std::array::from_fn(|i| if i % 2 == 0 { v } else { -v }));
+        }
+        rows
+    }
+
+    #[test]
+    fn quantizers_take_any_value() {
+        for &dtype in DType::ALL.iter().filter(|&&t| can_quantize(t)) {
+            let mut bytes = vec![0; dtype.row_bytes(256).unwrap()];
+            for row in extremes() {
+                quantize_row(dtype, &row, &mut bytes).unwrap();
+                dequantize_row(dtype, &bytes, &mut [0.0; 256]).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn zeros_come_back_as_zeros() {
+        for &dtype in DType::ALL.iter().filter(|&&t| can_quantize(t)) {
+            let mut bytes = vec![0xff; dtype.row_bytes(256).unwrap()];
+            let mut y = [1.0; 256];
+            quantize_row(dtype, &[0.0; 256], &mut bytes).unwrap();
+            dequantize_row(dtype, &bytes, &mut y).unwrap();
+            assert_eq!(y, [0.0; 256], "{dtype}");
+        }
+    }
+
+    /// How many equal steps the range -1 to 1 has at its coarsest.
+    fn steps(dtype: DType) -> f32 {
+        match dtype {
+            DType::Q1_0 => 1.0,
+            DType::Q2_0 | DType::Tq1_0 | DType::Tq2_0 => 2.0,
+            DType::Q2K => 3.0,
+            DType::Mxfp4 => 4.0, // 0.5 to 0.75 and, clipped to the same, 0.75 to 1
+            DType::Nvfp4 => 6.0, // 4 to 6 of 6
+            DType::Q3K => 7.0,
+            DType::Iq4Nl | DType::Iq4Xs => 10.0, // 23 of 240 at the negative end
+            DType::Q4_0 | DType::Q4_1 | DType::Q4K => 15.0,
+            DType::Q5_0 | DType::Q5_1 | DType::Q5K => 31.0,
+            DType::Q6K => 63.0,
+            DType::Q8_0 | DType::Q8_1 | DType::Q8K | DType::Q8A => 254.0,
+            other => panic!("{other}: give its steps"),
+        }
+    }
+
+    #[test]
+    fn values_come_back_about_as_exact_as_the_steps_allow() {
+        let x: [f32; 256] = std::array::from_fn(|i| (i as f32 * 1.37 + 0.1).sin());
+        for &dtype in DType::ALL.iter().filter(|&&t| t.is_quantized() && can_quantize(t)) {
+            let mut bytes = vec![0; dtype.row_bytes(256).unwrap()];
+            let mut y = [0.0; 256];
+            quantize_row(dtype, &x, &mut bytes).unwrap();
+            dequantize_row(dtype, &bytes, &mut y).unwrap();
+            let rms = (x.iter().zip(y).map(|(x, y)| (x - y) * (x - y)).sum::<f32>() / 256.0).sqrt();
+            // Errors spread evenly over a step have its length / √12. Half more for ranges such as -8 to 7, which clip.
+            let allowed = 1.5 * 2.0 / steps(dtype) / 12.0f32.sqrt();
+            assert!(rms <= allowed, "{dtype}: {rms}, allowed {allowed}");
         }
     }
 }

@@ -10,8 +10,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::Block;
-use super::minifloat::{FP4_VALUES, e8m0_half_to_f32};
+use super::fit::{max_abs, truncate};
+use super::minifloat::{FP4_VALUES, e8m0_half_to_f32, nearest_fp4};
+use super::q4_0::pack4;
+use super::{Block, Quantize};
 
 /// 32 values of `mxfp4`.
 #[repr(C)]
@@ -33,5 +35,15 @@ impl Block<32> for BlockMxfp4 {
             y[j] = f32::from(FP4_VALUES[usize::from(q & 15)]) * d;
             y[j + 16] = f32::from(FP4_VALUES[usize::from(q >> 4)]) * d;
         }
+    }
+}
+
+impl Quantize<32> for BlockMxfp4 {
+    fn quantize(x: &[f32; 32]) -> Self {
+        let max = max_abs(x);
+        // The largest E2M1 value is 1.5 · 2²; `max` may be up to a third above what that reaches, and is clipped then.
+        let e = if max > 0.0 { truncate(max.log2().floor() - 2.0 + 127.0) as u8 } else { 0 };
+        let d = e8m0_half_to_f32(e);
+        BlockMxfp4 { e, qs: pack4(&x.map(|x| nearest_fp4(x, d))) }
     }
 }

@@ -13,8 +13,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::Block;
-use super::minifloat::{FP4_VALUES, ue4m3_half_to_f32};
+use super::fit::max_abs;
+use super::minifloat::{FP4_VALUES, f32_to_ue4m3, nearest_fp4, ue4m3_half_to_f32};
+use super::{Block, Quantize};
 
 /// 64 values of `nvfp4`.
 #[repr(C)]
@@ -38,5 +39,19 @@ impl Block<64> for BlockNvfp4 {
                 y[j + 8] = f32::from(FP4_VALUES[usize::from(q >> 4)]) * d;
             }
         }
+    }
+}
+
+/// The scale takes each group's largest magnitude to 6, the largest E2M1 value.
+impl Quantize<64> for BlockNvfp4 {
+    fn quantize(x: &[f32; 64]) -> Self {
+        let mut block = BlockNvfp4::zeroed();
+        let groups = x.as_chunks::<16>().0.iter().zip(block.qs.as_chunks_mut::<8>().0).zip(&mut block.d);
+        for ((x, qs), scale) in groups {
+            *scale = f32_to_ue4m3(max_abs(x) / 6.0);
+            let d = ue4m3_half_to_f32(*scale);
+            *qs = std::array::from_fn(|j| nearest_fp4(x[j], d) | nearest_fp4(x[j + 8], d) << 4);
+        }
+        block
     }
 }

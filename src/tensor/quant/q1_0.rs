@@ -9,7 +9,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Block, F16Le};
+use super::{Block, F16Le, Quantize};
 
 /// 128 values of `q1_0`.
 #[repr(C)]
@@ -29,5 +29,13 @@ impl Block<128> for BlockQ1_0 {
         for (y, q) in y.as_chunks_mut::<8>().0.iter_mut().zip(self.qs) {
             *y = std::array::from_fn(|i| if q >> i & 1 == 1 { d } else { -d });
         }
+    }
+}
+
+impl Quantize<128> for BlockQ1_0 {
+    fn quantize(x: &[f32; 128]) -> Self {
+        let d = x.iter().fold(0.0, |sum: f32, x| sum + x.abs()) / 128.0;
+        let byte = |x: &[f32]| x.iter().enumerate().fold(0, |bits, (i, &x)| bits | u8::from(x >= 0.0) << i);
+        BlockQ1_0 { d: F16Le::from_f32(d), qs: std::array::from_fn(|j| byte(&x[8 * j..][..8])) }
     }
 }

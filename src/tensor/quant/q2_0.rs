@@ -10,7 +10,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Block, F16Le};
+use super::fit::{inverse, max_abs, truncate};
+use super::{Block, F16Le, Quantize};
 
 /// 64 values of `q2_0`.
 #[repr(C)]
@@ -30,5 +31,16 @@ impl Block<64> for BlockQ2_0 {
         for (y, q) in y.as_chunks_mut::<4>().0.iter_mut().zip(self.qs) {
             *y = std::array::from_fn(|i| f32::from((q >> (2 * i) & 3) as i8 - 1) * d);
         }
+    }
+}
+
+/// The scale is the largest magnitude, so the code for twice the scale is never written.
+impl Quantize<64> for BlockQ2_0 {
+    fn quantize(x: &[f32; 64]) -> Self {
+        let d = max_abs(x);
+        let id = inverse(d);
+        let q = x.map(|x| (truncate((x * id).round()).clamp(-1, 2) + 1) as u8);
+        let qs = std::array::from_fn(|j| (0..4).fold(0, |byte, i| byte | q[4 * j + i] << (2 * i)));
+        BlockQ2_0 { d: F16Le::from_f32(d), qs }
     }
 }

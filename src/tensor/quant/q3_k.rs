@@ -15,8 +15,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::q2_k::group2;
-use super::{Block, F16Le};
+use super::fit::{extreme, fit_scale_by_descent, nearest};
+use super::q2_k::{group2, pack2};
+use super::{Block, F16Le, Quantize};
 
 /// 256 values of `q3_K`.
 #[repr(C)]
@@ -54,5 +55,45 @@ impl Block<256> for BlockQ3K {
                 *y = scale * f32::from((q | high << 2) as i8 - 4);
             }
         }
+    }
+}
+
+impl BlockQ3K {
+    /// Six-bit scales (signed, offset 32) packed into twelve bytes.
+    fn pack_scales(scales: &[u8; 16]) -> [u8; 12] {
+        let mut packed = [0; 12];
+        for (g, scale) in scales.iter().enumerate() {
+            packed[g % 8] |= (scale & 15) << (g / 8 * 4);
+            packed[8 + g % 4] |= (scale >> 4) << (g / 4 * 2);
+        }
+        packed
+    }
+}
+
+impl Quantize<256> for BlockQ3K {
+    fn quantize(x: &[f32; 256]) -> Self {
+        let (mut q, mut scales) = ([0; 256], [0.0; 16]);
+        for (g, (x, q)) in x.as_chunks::<16>().0.iter().zip(q.as_chunks_mut::<16>().0).enumerate() {
+            scales[g] = fit_scale_by_descent(x, 4, q);
+        }
+        let mut block = BlockQ3K::zeroed();
+        let max = extreme(&scales);
+        if max != 0.0 {
+            let inverse = -32.0 / max;
+            block.d = F16Le::from_f32(1.0 / inverse);
+            block.scales = Self::pack_scales(&scales.map(|s| ((nearest(inverse * s) as i8).clamp(-32, 31) + 32) as u8));
+        }
+        // Once more, with the scales as they are stored.
+        for (g, (x, q)) in x.as_chunks::<16>().0.iter().zip(q.as_chunks_mut::<16>().0).enumerate() {
+            let scale = block.d.to_f32() * f32::from(block.scale(g));
+            if scale != 0.0 {
+                *q = x.map(|x| (nearest(x / scale).clamp(-4, 3) + 4) as u8);
+            }
+        }
+        block.qs = pack2(&q);
+        for (i, q) in q.iter().enumerate() {
+            block.hmask[i % 32] |= (q >> 2) << (i / 32);
+        }
+        block
     }
 }

@@ -10,7 +10,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Block, F16Le};
+use super::fit::{extreme, inverse, truncate};
+use super::{Block, F16Le, Quantize};
 
 /// 32 values of `q4_0`.
 #[repr(C)]
@@ -33,4 +34,19 @@ impl Block<32> for BlockQ4_0 {
             y[j + 16] = f32::from((q >> 4) as i8 - 8) * d;
         }
     }
+}
+
+impl Quantize<32> for BlockQ4_0 {
+    fn quantize(x: &[f32; 32]) -> Self {
+        // The value of the largest magnitude becomes -8, the end of the range that has one more.
+        let d = extreme(x) / -8.0;
+        let id = inverse(d);
+        let q = x.map(|x| (truncate(x * id + 8.5) as i8).min(15) as u8);
+        BlockQ4_0 { d: F16Le::from_f32(d), qs: pack4(&q) }
+    }
+}
+
+/// 32 four-bit values, two a byte, as `q4_0` and its kin place them.
+pub(super) fn pack4(q: &[u8; 32]) -> [u8; 16] {
+    std::array::from_fn(|j| q[j] & 15 | q[j + 16] << 4)
 }

@@ -10,7 +10,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Block, F16Le};
+use super::fit::{inverse, min_max, truncate};
+use super::q4_0::pack4;
+use super::{Block, F16Le, Quantize};
 
 /// 32 values of `q4_1`.
 #[repr(C)]
@@ -34,5 +36,15 @@ impl Block<32> for BlockQ4_1 {
             y[j] = f32::from(q & 15) * d + m;
             y[j + 16] = f32::from(q >> 4) * d + m;
         }
+    }
+}
+
+impl Quantize<32> for BlockQ4_1 {
+    fn quantize(x: &[f32; 32]) -> Self {
+        let (min, max) = min_max(x);
+        let d = (max - min) / 15.0;
+        let id = inverse(d);
+        let q = x.map(|x| (truncate((x - min) * id + 0.5) as i8).min(15) as u8);
+        BlockQ4_1 { d: F16Le::from_f32(d), m: F16Le::from_f32(min), qs: pack4(&q) }
     }
 }

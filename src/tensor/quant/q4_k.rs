@@ -16,7 +16,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Block, F16Le};
+use super::fit::{AffineSearch, fit_scale_and_min, nearest};
+use super::{Block, F16Le, Quantize};
 
 /// 256 values of `q4_K`.
 #[repr(C)]
@@ -55,5 +56,64 @@ impl Block<256> for BlockQ4K {
                 *y = scale * f32::from(q >> shift & 15) - min;
             }
         }
+    }
+}
+
+/// What `q4_K` and `q5_K` have in common before the values are packed.
+pub(super) struct EncodedK {
+    pub d: F16Le,
+    pub dmin: F16Le,
+    pub scales: [u8; 12],
+    pub q: [u8; 256],
+}
+
+fn pack_scales_k4(sc: &[u8; 8], m: &[u8; 8]) -> [u8; 12] {
+    std::array::from_fn(|i| match i {
+        0..4 => sc[i] | sc[i + 4] >> 4 << 6,
+        4..8 => m[i - 4] | m[i] >> 4 << 6,
+        _ => sc[i - 4] & 15 | (m[i - 4] & 15) << 4,
+    })
+}
+
+/// `v` as eight 6-bit numbers and the f16 scale they share.
+fn encode6(v: &[f32; 8]) -> (F16Le, [u8; 8]) {
+    let max = v.iter().fold(0.0, |m: f32, &v| m.max(v));
+    let scale = if max > 0.0 { 63.0 / max } else { 0.0 };
+    (F16Le::from_f32(max / 63.0), v.map(|v| (nearest(scale * v) as u8).min(63)))
+}
+
+/// Scales, minimums and values of a super-block of 8 groups of 32.
+pub(super) fn encode_k(x: &[f32; 256], search: &AffineSearch) -> EncodedK {
+    let (mut q, mut scales, mut mins) = ([0; 256], [0.0; 8], [0.0; 8]);
+    for (g, (x, q)) in x.as_chunks::<32>().0.iter().zip(q.as_chunks_mut::<32>().0).enumerate() {
+        let rms = (x.iter().fold(0.0, |sum: f32, x| sum + x * x) / 32.0).sqrt();
+        (scales[g], mins[g]) = fit_scale_and_min(x, &x.map(|x| rms + x.abs()), search, q);
+    }
+    let (d, sc) = encode6(&scales);
+    let (dmin, m) = encode6(&mins);
+    // Once more, with the scales as they are stored.
+    for (g, (x, q)) in x.as_chunks::<32>().0.iter().zip(q.as_chunks_mut::<32>().0).enumerate() {
+        let scale = d.to_f32() * f32::from(sc[g]);
+        if scale != 0.0 {
+            let min = dmin.to_f32() * f32::from(m[g]);
+            *q = x.map(|x| nearest((x + min) / scale).clamp(0, i32::from(search.max)) as u8);
+        }
+    }
+    EncodedK { d, dmin, scales: pack_scales_k4(&sc, &m), q }
+}
+
+/// The low four bits of 256 values, two a byte, as `q4_K` and `q5_K` place them.
+pub(super) fn pack4_k(q: &[u8; 256]) -> [u8; 128] {
+    std::array::from_fn(|i| {
+        let first = i / 32 * 64 + i % 32;
+        q[first] & 15 | q[first + 32] << 4
+    })
+}
+
+impl Quantize<256> for BlockQ4K {
+    fn quantize(x: &[f32; 256]) -> Self {
+        const SEARCH: AffineSearch = AffineSearch { max: 15, first: -1.0, steps: 20, absolute: false };
+        let EncodedK { d, dmin, scales, q } = encode_k(x, &SEARCH);
+        BlockQ4K { d, dmin, scales, qs: pack4_k(&q) }
     }
 }

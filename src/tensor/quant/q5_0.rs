@@ -11,7 +11,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Block, F16Le};
+use super::fit::{extreme, inverse, truncate};
+use super::q4_0::pack4;
+use super::{Block, F16Le, Quantize};
 
 /// 32 values of `q5_0`.
 #[repr(C)]
@@ -46,5 +48,20 @@ impl Block<32> for BlockQ5_0 {
         for (y, q) in y.iter_mut().zip(unpack5(&self.qs, self.qh)) {
             *y = f32::from(q as i8 - 16) * d;
         }
+    }
+}
+
+/// The fifth bits of 32 values.
+pub(super) fn pack_fifth(q: &[u8; 32]) -> [u8; 4] {
+    let bits = q.iter().enumerate().fold(0, |bits, (j, q)| bits | u32::from(q >> 4 & 1) << j);
+    bits.to_le_bytes()
+}
+
+impl Quantize<32> for BlockQ5_0 {
+    fn quantize(x: &[f32; 32]) -> Self {
+        let d = extreme(x) / -16.0;
+        let id = inverse(d);
+        let q = x.map(|x| (truncate(x * id + 16.5) as i8).min(31) as u8);
+        BlockQ5_0 { d: F16Le::from_f32(d), qh: pack_fifth(&q), qs: pack4(&q) }
     }
 }

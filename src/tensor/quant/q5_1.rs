@@ -11,8 +11,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::q5_0::unpack5;
-use super::{Block, F16Le};
+use super::fit::{inverse, min_max, truncate};
+use super::q4_0::pack4;
+use super::q5_0::{pack_fifth, unpack5};
+use super::{Block, F16Le, Quantize};
 
 /// 32 values of `q5_1`.
 #[repr(C)]
@@ -37,5 +39,15 @@ impl Block<32> for BlockQ5_1 {
         for (y, q) in y.iter_mut().zip(unpack5(&self.qs, self.qh)) {
             *y = f32::from(q) * d + m;
         }
+    }
+}
+
+impl Quantize<32> for BlockQ5_1 {
+    fn quantize(x: &[f32; 32]) -> Self {
+        let (min, max) = min_max(x);
+        let d = (max - min) / 31.0;
+        let id = inverse(d);
+        let q = x.map(|x| truncate((x - min) * id + 0.5) as u8);
+        BlockQ5_1 { d: F16Le::from_f32(d), m: F16Le::from_f32(min), qh: pack_fifth(&q), qs: pack4(&q) }
     }
 }

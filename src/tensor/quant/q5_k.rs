@@ -10,8 +10,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::q4_k::scale_min_k4;
-use super::{Block, F16Le};
+use super::fit::AffineSearch;
+use super::q4_k::{EncodedK, encode_k, pack4_k, scale_min_k4};
+use super::{Block, F16Le, Quantize};
 
 /// 256 values of `q5_K`.
 #[repr(C)]
@@ -42,5 +43,14 @@ impl Block<256> for BlockQ5K {
                 *y = scale * f32::from(q >> shift & 15 | (h >> g & 1) << 4) - min;
             }
         }
+    }
+}
+
+impl Quantize<256> for BlockQ5K {
+    fn quantize(x: &[f32; 256]) -> Self {
+        const SEARCH: AffineSearch = AffineSearch { max: 31, first: -0.5, steps: 15, absolute: false };
+        let EncodedK { d, dmin, scales, q } = encode_k(x, &SEARCH);
+        let qh = std::array::from_fn(|l| (0..8).fold(0, |byte, g| byte | (q[32 * g + l] >> 4) << g));
+        BlockQ5K { d, dmin, scales, qh, qs: pack4_k(&q) }
     }
 }

@@ -15,7 +15,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Block, F16Le};
+use super::fit::{GROUP_MAX_EPS, extreme, fit_scale_by_search, nearest};
+use super::{Block, F16Le, Quantize};
 
 /// 256 values of `q6_K`.
 #[repr(C)]
@@ -47,5 +48,37 @@ impl Block<256> for BlockQ6K {
                 *y = scale * f32::from(q as i8 - 32);
             }
         }
+    }
+}
+
+impl Quantize<256> for BlockQ6K {
+    fn quantize(x: &[f32; 256]) -> Self {
+        let (mut q, mut scales) = ([0u8; 256], [0.0; 16]);
+        for (g, (x, q)) in x.as_chunks::<16>().0.iter().zip(q.as_chunks_mut::<16>().0).enumerate() {
+            scales[g] = fit_scale_by_search(x, 32, q);
+        }
+        let max = extreme(&scales);
+        if max.abs() < GROUP_MAX_EPS {
+            return Zeroable::zeroed();
+        }
+        let inverse = -128.0 / max;
+        let d = F16Le::from_f32(1.0 / inverse);
+        let scales = scales.map(|s| nearest(inverse * s).min(127) as i8);
+        // Once more, with the scales as they are stored.
+        for (g, (x, q)) in x.as_chunks::<16>().0.iter().zip(q.as_chunks_mut::<16>().0).enumerate() {
+            let scale = d.to_f32() * f32::from(scales[g]);
+            if scale != 0.0 {
+                *q = x.map(|x| (nearest(x / scale).clamp(-32, 31) + 32) as u8);
+            }
+        }
+        let ql = std::array::from_fn(|i| {
+            let first = i / 64 * 128 + i % 64;
+            q[first] & 15 | q[first + 64] << 4
+        });
+        let qh = std::array::from_fn(|i| {
+            let first = i / 32 * 128 + i % 32;
+            (0..4).fold(0, |byte, j| byte | (q[first + 32 * j] >> 4) << (2 * j))
+        });
+        BlockQ6K { ql, qh, scales, d }
     }
 }

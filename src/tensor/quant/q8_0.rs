@@ -7,7 +7,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Block, F16Le};
+use super::fit::{inverse, max_abs, truncate};
+use super::{Block, F16Le, Quantize};
 
 /// 32 values of `q8_0`.
 #[repr(C)]
@@ -28,5 +29,19 @@ impl Block<32> for BlockQ8_0 {
         for (y, q) in y.iter_mut().zip(self.qs) {
             *y = f32::from(q) * d;
         }
+    }
+}
+
+/// Scale and rounded values (ties away from zero) of `q8_0` and `q8_1`.
+pub(super) fn encode8(x: &[f32; 32]) -> (f32, [i8; 32]) {
+    let d = max_abs(x) / 127.0;
+    let id = inverse(d);
+    (d, x.map(|x| truncate((x * id).round()) as i8))
+}
+
+impl Quantize<32> for BlockQ8_0 {
+    fn quantize(x: &[f32; 32]) -> Self {
+        let (d, qs) = encode8(x);
+        BlockQ8_0 { d: F16Le::from_f32(d), qs }
     }
 }

@@ -9,7 +9,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Block, F16Le};
+use super::q8_0::encode8;
+use super::{Block, F16Le, Quantize};
 
 /// 32 values of `q8_1`.
 #[repr(C)]
@@ -32,5 +33,13 @@ impl Block<32> for BlockQ8_1 {
         for (y, q) in y.iter_mut().zip(self.qs) {
             *y = f32::from(q) * d;
         }
+    }
+}
+
+impl Quantize<32> for BlockQ8_1 {
+    fn quantize(x: &[f32; 32]) -> Self {
+        let (d, qs) = encode8(x);
+        let sum: i32 = qs.iter().map(|&q| i32::from(q)).sum();
+        BlockQ8_1 { d: F16Le::from_f32(d), s: F16Le::from_f32(sum as f32 * d), qs }
     }
 }

@@ -9,7 +9,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::Block;
+use super::fit::{extreme, nearest};
+use super::{Block, Quantize};
 
 /// 256 values of `q8_K`.
 #[repr(C)]
@@ -40,5 +41,18 @@ impl Block<256> for BlockQ8K {
         for (y, q) in y.iter_mut().zip(self.qs) {
             *y = d * f32::from(q);
         }
+    }
+}
+
+impl Quantize<256> for BlockQ8K {
+    fn quantize(x: &[f32; 256]) -> Self {
+        let max = extreme(x);
+        if max == 0.0 {
+            return Zeroable::zeroed();
+        }
+        let scale = -127.0 / max;
+        let qs = x.map(|x| nearest(scale * x).min(127) as i8);
+        let sum = |i: usize| qs[16 * i..][..16].iter().map(|&q| i16::from(q)).sum::<i16>();
+        BlockQ8K { d: (1.0 / scale).to_le_bytes(), qs, bsums: std::array::from_fn(|i| sum(i).to_le_bytes()) }
     }
 }

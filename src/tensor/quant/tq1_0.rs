@@ -14,7 +14,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Block, F16Le};
+use super::fit::{inverse, max_abs};
+use super::{Block, F16Le, Quantize};
 
 /// 256 values of `tq1_0`.
 #[repr(C)]
@@ -47,5 +48,33 @@ impl Block<256> for BlockTq1_0 {
                 }
             }
         }
+    }
+}
+
+/// Ternary digits of a block, 0 to 2, and the scale: the largest magnitude (`tq1_0` and `tq2_0`).
+pub(super) fn encode_ternary(x: &[f32; 256]) -> (f32, [u8; 256]) {
+    let d = max_abs(x);
+    let id = inverse(d);
+    let digit = |x: f32| match (x * id).round() {
+        1.0 => 2,
+        -1.0 => 0,
+        _ => 1, // NaN and infinity too, where `d` is infinite or so small that `id` is
+    };
+    (d, x.map(digit))
+}
+
+impl Quantize<256> for BlockTq1_0 {
+    fn quantize(x: &[f32; 256]) -> Self {
+        let (d, t) = encode_ternary(x);
+        let mut block = BlockTq1_0 { d: F16Le::from_f32(d), ..Zeroable::zeroed() };
+        for (run, first) in RUNS {
+            let stride = run.len();
+            for (m, byte) in run.enumerate() {
+                let digit = |n: usize| t.get(first + n * stride + m).map_or(0, |&t| u16::from(t));
+                let number = (0..5).fold(0, |number, n| 3 * number + digit(n));
+                bytemuck::bytes_of_mut(&mut block)[byte] = (number * 256).div_ceil(243) as u8;
+            }
+        }
+        block
     }
 }

@@ -10,7 +10,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Block, F16Le};
+use super::tq1_0::encode_ternary;
+use super::{Block, F16Le, Quantize};
 
 /// 256 values of `tq2_0`.
 #[repr(C)]
@@ -32,5 +33,16 @@ impl Block<256> for BlockTq2_0 {
                 *y = f32::from((q >> (i % 4 * 2) & 3) as i8 - 1) * d;
             }
         }
+    }
+}
+
+impl Quantize<256> for BlockTq2_0 {
+    fn quantize(x: &[f32; 256]) -> Self {
+        let (d, t) = encode_ternary(x);
+        let qs = std::array::from_fn(|l| {
+            let first = l / 32 * 128 + l % 32;
+            (0..4).fold(0, |byte, i| byte | t[first + 32 * i] << (2 * i))
+        });
+        BlockTq2_0 { d: F16Le::from_f32(d), qs }
     }
 }
