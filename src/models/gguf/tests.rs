@@ -220,6 +220,8 @@ fn bad_entries_are_refused_by_name() {
         let raw = one().text("general.alignment").number(4u32).number(alignment);
         refused(&raw.0, "is not a power of two");
     }
+    let raw = one().text("general.alignment").number(5u32).number(32u32);
+    refused(&raw.0, "metadata key `general.alignment` at byte 24: the alignment must");
     refused(&one().text("general.alignment").number(5u32).number(32u32).0, "must be a u32 but is i32");
 }
 
