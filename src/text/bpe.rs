@@ -60,7 +60,9 @@ impl Bpe {
             false => byte_tokens.iter().filter(|token| token.is_none()).count(),
         };
         if missing > 0 {
-            vocab.warnings.push(format!("{missing} of 256 bytes have no token: they are left out of texts that contain them"));
+            vocab
+                .warnings
+                .push(format!("{missing} of 256 bytes have no token: they are left out of texts that contain them"));
         }
         let merges = merge_table(merges, vocab)?;
         Ok(Bpe { pretokenizer, splitter: Splitter::new(pretokenizer), merges, byte_symbols, byte_tokens })
@@ -143,10 +145,7 @@ fn pair_key(left: u32, right: u32) -> u64 {
 }
 
 /// Merges by symbol ids. Texts that are no tokens are added to the table behind the tokens.
-fn merge_table(
-    merges: &[String],
-    vocab: &mut Vocab,
-) -> Result<HashMap<u64, (u32, u32), FoldState>, TokenizerError> {
+fn merge_table(merges: &[String], vocab: &mut Vocab) -> Result<HashMap<u64, (u32, u32), FoldState>, TokenizerError> {
     let mut table = HashMap::with_capacity_and_hasher(merges.len(), FoldState::new());
     let mut joined = String::new();
     for (rank, merge) in merges.iter().enumerate() {

@@ -104,16 +104,27 @@ mod tests {
     /// Ids are byte values; a pair joins by a table of (left, right) to (rank, id).
     fn merged(text: &[u8], table: &[((u32, u32), (u32, u32))], heap: bool) -> Vec<u32> {
         let mut merger = Merger::default();
-        merger.symbols = (0..text.len()).map(|i| Symbol { id: u32::from(text[i]), start: i as u32, end: i as u32 + 1 }).collect();
+        merger.symbols =
+            (0..text.len()).map(|i| Symbol { id: u32::from(text[i]), start: i as u32, end: i as u32 + 1 }).collect();
         let join = |l: Symbol, r: Symbol| table.iter().find(|(pair, _)| *pair == (l.id, r.id)).map(|(_, join)| *join);
-        if heap { merger.with_heap(join) } else { merger.scan(join) }
+        if heap {
+            merger.with_heap(join)
+        } else {
+            merger.scan(join)
+        }
         merger.symbols.iter().map(|symbol| symbol.id).collect()
     }
 
     #[test]
     fn scan_and_heap_agree_on_all_short_texts() {
         let (a, b) = (u32::from(b'a'), u32::from(b'b'));
-        let table = [((a, a), (1, 300)), ((300, 300), (2, 301)), ((a, b), (0, 302)), ((b, 302), (1, 303)), ((300, b), (3, 304))];
+        let table = [
+            ((a, a), (1, 300)),
+            ((300, 300), (2, 301)),
+            ((a, b), (0, 302)),
+            ((b, 302), (1, 303)),
+            ((300, b), (3, 304)),
+        ];
         for length in 0..10 {
             for bits in 0..1u32 << length {
                 let text: Vec<u8> = (0..length).map(|i| if bits >> i & 1 == 0 { b'a' } else { b'b' }).collect();

@@ -34,7 +34,8 @@ impl Spm {
         });
         let missing = bytes.iter().filter(|id| id.is_none()).count();
         if missing > 0 {
-            let what = format!("{missing} of 256 bytes have no token: texts with characters that need them cannot be encoded");
+            let what =
+                format!("{missing} of 256 bytes have no token: texts with characters that need them cannot be encoded");
             vocab.warnings.push(what);
         }
         Ok(Spm { ranks, bytes })

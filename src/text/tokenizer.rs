@@ -6,8 +6,8 @@ use super::bpe::Bpe;
 use super::error::TokenizerError;
 use super::merge::Merger;
 use super::pretokenizer::{self, Pretokenizer};
-use super::special::{Fragment, SpecialTokens};
 use super::spec::{TokenizerModel, VocabSpec};
+use super::special::{Fragment, SpecialTokens};
 use super::spm::Spm;
 use super::stream::StreamDecoder;
 use super::vocab::{Roles, Spelling, TokenType, Vocab};
@@ -139,7 +139,12 @@ impl Tokenizer {
         }
     }
 
-    fn assemble(spec: &VocabSpec, vocab: Vocab, encoder: Encoder, defaults: Defaults) -> Result<Tokenizer, TokenizerError> {
+    fn assemble(
+        spec: &VocabSpec,
+        vocab: Vocab,
+        encoder: Encoder,
+        defaults: Defaults,
+    ) -> Result<Tokenizer, TokenizerError> {
         let word_piece = matches!(encoder, Encoder::WordPiece(_));
         let mut tokenizer = Tokenizer {
             special: SpecialTokens::new(&vocab),
@@ -158,7 +163,10 @@ impl Tokenizer {
             tokenizer.add_bos = true;
         }
         if tokenizer.add_bos && tokenizer.begin().is_err() && spec.add_bos.is_none() {
-            tokenizer.vocab.warnings.push("the model's texts begin with BOS, but the file names none: it is left out".into());
+            tokenizer
+                .vocab
+                .warnings
+                .push("the model's texts begin with BOS, but the file names none: it is left out".into());
             tokenizer.add_bos = false;
         }
         if tokenizer.add_bos {
@@ -303,7 +311,13 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    fn encode_text(&self, text: &str, prefix: bool, merger: &mut Merger, ids: &mut Vec<u32>) -> Result<(), TokenizerError> {
+    fn encode_text(
+        &self,
+        text: &str,
+        prefix: bool,
+        merger: &mut Merger,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), TokenizerError> {
         let escaped = |prefix: bool| {
             let mut escaped = String::with_capacity(text.len() + text.len() / 2 + 3);
             if prefix {
@@ -394,7 +408,10 @@ impl Tokenizer {
 
 impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tokenizer").field("kind", &self.kind()).field("vocab_size", &self.vocab_size()).finish_non_exhaustive()
+        f.debug_struct("Tokenizer")
+            .field("kind", &self.kind())
+            .field("vocab_size", &self.vocab_size())
+            .finish_non_exhaustive()
     }
 }
 
@@ -448,7 +465,5 @@ fn clean_spaces(text: &[u8]) -> Vec<u8> {
         at += 1 + usize::from(between_spaces);
         skipped = between_spaces;
     }
-    drop_space(&out, &|rest| {
-        matches!(rest, [b'\'', b's' | b'm', ..] | [b'\'', b'r' | b'v', b'e', ..])
-    })
+    drop_space(&out, &|rest| matches!(rest, [b'\'', b's' | b'm', ..] | [b'\'', b'r' | b'v', b'e', ..]))
 }

@@ -168,7 +168,8 @@ mod tests {
     #[test]
     fn gpt2_keeps_the_space_before_a_word() {
         let text = "Hello world's  end,  it\n\n was 1234\t\tx ";
-        let words = ["Hello", " world", "'s", " ", " end", ",", " ", " it", "\n", "\n", " was", " 1234", "\t", "\t", "x", " "];
+        let words =
+            ["Hello", " world", "'s", " ", " end", ",", " ", " it", "\n", "\n", " was", " 1234", "\t", "\t", "x", " "];
         assert_eq!(split("gpt-2", text), words);
     }
 
@@ -214,8 +215,19 @@ mod tests {
     #[test]
     fn every_pretokenizer_covers_every_text() {
         let texts = [
-            "", " ", "\0", "\n\r\n \t\u{85}\u{3000}\u{a0}x", "a", "' '' 's 'RE", "x'", "1\u{661}\u{2167}²", "e\u{301}ที่ \u{1f999}👩‍👩‍👧",
-            "\u{10ffff}\u{e000}\u{378}", "中。 、 한글 ﬁ Ω Ω", "(|)[]{}`~^$+<=>", "ABCdefGHI'll_x9 <sentinel:3> IMGIMGABZ",
+            "",
+            " ",
+            "\0",
+            "\n\r\n \t\u{85}\u{3000}\u{a0}x",
+            "a",
+            "' '' 's 'RE",
+            "x'",
+            "1\u{661}\u{2167}²",
+            "e\u{301}ที่ \u{1f999}👩‍👩‍👧",
+            "\u{10ffff}\u{e000}\u{378}",
+            "中。 、 한글 ﬁ Ω Ω",
+            "(|)[]{}`~^$+<=>",
+            "ABCdefGHI'll_x9 <sentinel:3> IMGIMGABZ",
         ];
         for name in known() {
             let splitter = Splitter::new(find(name).unwrap());
