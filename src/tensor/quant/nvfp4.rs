@@ -1,0 +1,42 @@
+//! `nvfp4`: NVIDIA's FP4, E2M1 values with a UE4M3 scale per 16, four groups a block. `x = d · v`.
+//!
+//! The second scale that NVFP4 has per tensor is a tensor of its own in the file.
+//!
+//! ```text
+//! byte  0      4                        36
+//!       | d: 4 | qs: 32                 |
+//!
+//! d[g]           scale of values 16·g .. 16·g + 16
+//! qs[8·g + j]    bits 7..4               bits 3..0           g < 4, j < 8
+//!                code of 16·g + 8 + j    code of 16·g + j
+//! ```
+
+use bytemuck::{Pod, Zeroable};
+
+use super::Block;
+use super::minifloat::{FP4_VALUES, ue4m3_half_to_f32};
+
+/// 64 values of `nvfp4`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct BlockNvfp4 {
+    /// Scale of each group.
+    pub d: [u8; 4],
+    /// Two 4-bit codes a byte.
+    pub qs: [u8; 32],
+}
+
+assert_layout!(BlockNvfp4, Nvfp4, 64);
+
+impl Block<64> for BlockNvfp4 {
+    fn dequantize(&self, y: &mut [f32; 64]) {
+        let groups = y.as_chunks_mut::<16>().0.iter_mut().zip(self.qs.as_chunks::<8>().0).zip(self.d);
+        for ((y, qs), d) in groups {
+            let d = ue4m3_half_to_f32(d);
+            for (j, q) in qs.iter().enumerate() {
+                y[j] = f32::from(FP4_VALUES[usize::from(q & 15)]) * d;
+                y[j + 8] = f32::from(FP4_VALUES[usize::from(q >> 4)]) * d;
+            }
+        }
+    }
+}
