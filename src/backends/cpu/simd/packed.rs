@@ -159,7 +159,8 @@ impl PackedMatrix {
     /// [`PackError`] if the type is not multiplied, the shape has partial blocks, `src` has another length, or memory lacks.
     pub fn pack(dtype: DType, rows: usize, k: usize, src: &[u8]) -> Result<PackedMatrix, PackError> {
         let mut packed = PackedMatrix::zeroed(dtype, rows, k)?;
-        let expected = dtype.row_bytes(k).and_then(|r| r.checked_mul(rows)).ok_or(PackError::Shape { dtype, rows, k })?;
+        let expected =
+            dtype.row_bytes(k).and_then(|r| r.checked_mul(rows)).ok_or(PackError::Shape { dtype, rows, k })?;
         if src.len() != expected {
             return Err(PackError::Length { dtype, rows, k, expected, actual: src.len() });
         }
@@ -456,7 +457,8 @@ mod tests {
 
     #[test]
     fn packing_costs_little_memory() {
-        for t in [DType::Q8_0, DType::Q4_0, DType::Q5_0, DType::Q4K, DType::Q5K, DType::Q6K, DType::Iq4Xs, DType::Mxfp4] {
+        for t in [DType::Q8_0, DType::Q4_0, DType::Q5_0, DType::Q4K, DType::Q5K, DType::Q6K, DType::Iq4Xs, DType::Mxfp4]
+        {
             let (file, packed) = (t.row_bytes(2048).unwrap() * 512, packed_bytes(t, 512, 2048).unwrap());
             assert!(packed <= file * 31 / 30, "{t}: {file} -> {packed}");
         }

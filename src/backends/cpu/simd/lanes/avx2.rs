@@ -22,8 +22,8 @@ macro_rules! isa {
 
 /// The same intrinsic on both halves.
 macro_rules! both {
-    ($f:ident $(::<$($g:expr),+>)? ($a:expr $(, $b:expr)*)) => {
-        isa!([$f $(::<$({ $g }),+>)? ($a[0] $(, $b[0])*), $f $(::<$({ $g }),+>)? ($a[1] $(, $b[1])*)])
+    ($f:ident$([$g:expr])?($a:expr $(, $b:expr)*)) => {
+        isa!([$f$(::<{ $g }>)?($a[0] $(, $b[0])*), $f$(::<{ $g }>)?($a[1] $(, $b[1])*)])
     };
 }
 
@@ -113,12 +113,12 @@ unsafe impl Simd for Avx2 {
     }
     #[inline(always)]
     fn round(self, a: Self::F) -> Self::F {
-        both!(_mm256_round_ps::<NEAREST>(a))
+        both!(_mm256_round_ps[NEAREST](a))
     }
     #[inline(always)]
     fn scale2(self, a: Self::F, n: Self::F) -> Self::F {
         let n = self.to_i(n);
-        let h = both!(_mm256_srai_epi32::<1>(n));
+        let h = both!(_mm256_srai_epi32[1](n));
         let rest = both!(_mm256_sub_epi32(n, h));
         let bias = self.splat_i(127);
         let low = self.from_bits(self.shl::<23>(self.add_i(h, bias)));
@@ -127,7 +127,7 @@ unsafe impl Simd for Avx2 {
     }
     #[inline(always)]
     fn select_lt(self, a: Self::F, b: Self::F, x: Self::F, y: Self::F) -> Self::F {
-        let m = both!(_mm256_cmp_ps::<_CMP_LT_OQ>(a, b));
+        let m = both!(_mm256_cmp_ps[_CMP_LT_OQ](a, b));
         both!(_mm256_blendv_ps(y, x, m))
     }
     #[inline(always)]
@@ -215,8 +215,8 @@ unsafe impl Simd for Avx2 {
         isa!({
             // The lowest byte of each lane, gathered to the low four bytes of each 128-bit half.
             let pick = _mm256_setr_epi8(
-                0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1,
-                -1, -1, -1, -1,
+                0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1,
+                -1, -1, -1, -1, -1,
             );
             for (h, v) in x.into_iter().enumerate() {
                 let v = _mm256_shuffle_epi8(v, pick);
