@@ -1,1 +1,50 @@
-//! The SIMD layer: kernels per instruction set level, the thread pool. Unsafe code is allowed here.
+//! The SIMD layer: kernels per instruction set level, the thread pool, aligned memory. Unsafe code is allowed here.
+//!
+//! Kernels are written once over [`lanes::Simd`] and instantiated for each [`Level`]; [`Level::kernels`] is the table of function
+//! pointers through which they are called. Kernels take raw pointers and strides: whoever calls them has proved that the
+//! buffers are large enough and that what threads write does not overlap. What they compute does not depend on how the work
+//! is divided: each module says what its results depend on.
+
+#![allow(unsafe_code)]
+
+pub mod activations;
+mod isa;
+mod lanes;
+pub mod matmul;
+pub mod memory;
+pub mod packed;
+pub mod pool;
+
+pub use isa::{Level, UnknownLevel};
+use lanes::Simd;
+
+/// The kernels of a level.
+pub(crate) struct Kernels {
+    /// [`activations::quantize`].
+    pub quantize: unsafe fn(*const f32, usize, *mut u8),
+    /// [`matmul::run`].
+    pub matmul: unsafe fn(&matmul::Args),
+}
+
+const fn table<S: Simd>() -> Kernels {
+    Kernels { quantize: activations::quantize::<S>, matmul: matmul::run::<S> }
+}
+
+static PORTABLE: Kernels = table::<lanes::Portable>();
+#[cfg(target_arch = "x86_64")]
+static AVX2: Kernels = table::<lanes::Avx2>();
+#[cfg(target_arch = "x86_64")]
+static AVX512: Kernels = table::<lanes::Avx512>();
+
+impl Level {
+    /// The level's functions; those of the best level there is if this machine lacks it.
+    pub(crate) fn kernels(self) -> &'static Kernels {
+        match self.min(Level::best()) {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => &AVX2,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => &AVX512,
+            _ => &PORTABLE,
+        }
+    }
+}
