@@ -47,7 +47,8 @@ impl Block<32> for BlockMxfp6E2m3 {
     }
 }
 
-/// Scale and rounding of [`Fp6::quantize`].
+/// The scale takes the largest magnitude to the topmost binade (Quark's mode `even`), values round to nearest, ties to even.
+/// A block with an infinity or a NaN gets the NaN scale.
 impl Quantize<32> for BlockMxfp6E2m3 {
     fn quantize(x: &[f32; 32]) -> Self {
         let (e, qs) = E2M3.quantize(x);

@@ -38,7 +38,8 @@ impl Block<32> for BlockMxfp6E3m2 {
     }
 }
 
-/// Scale and rounding of [`Fp6::quantize`].
+/// The scale takes the largest magnitude to the topmost binade (Quark's mode `even`), values round to nearest, ties to even.
+/// A block with an infinity or a NaN gets the NaN scale.
 impl Quantize<32> for BlockMxfp6E3m2 {
     fn quantize(x: &[f32; 32]) -> Self {
         let (e, qs) = E3M2.quantize(x);
