@@ -78,15 +78,6 @@ impl OpDef for QMatmul {
         Matmul {}.flops(operands, outs, bounds)
     }
 
-    fn in_place(&self) -> &'static [usize] {
-        // Every element of the residual is read just before the same element of the result is written.
-        match (self.residual, self.bias) {
-            (true, true) => &[3],
-            (true, false) => &[2],
-            _ => &[],
-        }
-    }
-
     fn cases() -> Vec<Case> {
         let t = Dim::from(Sym::T);
         let mut cases = Vec::new();

@@ -167,7 +167,7 @@ impl<'a> Planner<'a> {
             }
             Op::Weight(_) => {
                 let place = Place::Weight(WeightId(self.weights.len() as u32));
-                self.weights.push(WeightSlot { name: label(), ty: ty.clone(), matmul: false, direct: false });
+                self.weights.push(WeightSlot { name: label(), ty: ty.clone(), matmul: false, rows: false, direct: false });
                 let layout = Layout::contiguous(ty);
                 self.operands.insert(value, Operand { value, place, ty: ty.clone(), layout });
             }
@@ -200,11 +200,11 @@ impl<'a> Planner<'a> {
             let operand = if fits { operand } else { self.copy(id, slot, operand)? };
             if let Place::Weight(w) = operand.place {
                 let slot = &mut self.weights[w.index()];
-                *(if matches!(op, Op::QMatmul(_)) && operands.is_empty() {
-                    &mut slot.matmul
-                } else {
-                    &mut slot.direct
-                }) = true;
+                match op {
+                    Op::QMatmul(_) if operands.is_empty() => slot.matmul = true,
+                    Op::GetRows(_) if operands.is_empty() => slot.rows = true,
+                    _ => slot.direct = true,
+                }
             }
             operands.push(operand);
         }

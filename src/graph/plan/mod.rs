@@ -172,7 +172,9 @@ pub struct WeightSlot {
     pub ty: TensorType,
     /// Whether a `qmatmul` multiplies by it.
     pub matmul: bool,
-    /// Whether anything else reads it in its stored form.
+    /// Whether a `get_rows` takes rows of it.
+    pub rows: bool,
+    /// Whether anything else reads its elements.
     pub direct: bool,
 }
 
