@@ -17,13 +17,21 @@ pub trait WeightSource: Send + Sync {
     fn bytes(&self, name: &str) -> Option<&[u8]>;
 }
 
-/// Weights in the form that a backend's kernels read. Programs share them.
-pub type LoadedWeights = Arc<dyn Any + Send + Sync>;
+/// Weights in the form that a backend's kernels read.
+pub trait Weights: Any + Send + Sync {
+    /// Bytes allocated.
+    fn allocated(&self) -> usize;
+}
+
+/// Weights that programs share.
+pub type LoadedWeights = Arc<dyn Weights>;
 
 /// States (KV caches) of one session.
 pub trait States: Send {
     /// Bytes allocated.
     fn bytes(&self) -> usize;
+    /// Overwrites state `index` (in the plan's order) from its start on: restores a saved cache.
+    fn write(&mut self, index: usize, values: &[u8]) -> Result<(), BackendError>;
     /// For the backend that made it.
     fn as_any_mut(&mut self) -> &mut dyn Any;
 }

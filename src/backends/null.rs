@@ -1,6 +1,6 @@
 //! A backend that runs nothing and records everything: plan tests need no device.
 
-use super::{Backend, BackendError, LoadedWeights, Program, States, WeightSource};
+use super::{Backend, BackendError, LoadedWeights, Program, States, WeightSource, Weights};
 use crate::graph::passes::Capabilities;
 use crate::graph::plan::{MemoryBill, Plan, Target, WeightMemory, WeightSlot};
 use crate::tensor::{Bounds, DType};
@@ -82,7 +82,7 @@ impl Backend for NullBackend {
         for weight in weights {
             self.allocate(&weight.name, self.weight_memory(weight).allocated);
         }
-        Ok(Arc::new(()))
+        Ok(Arc::new(NullWeights(weights.iter().map(|w| self.weight_memory(w).allocated).sum())))
     }
 
     fn states(&self, plan: &Plan) -> Result<Box<dyn States>, BackendError> {
@@ -100,11 +100,23 @@ impl Backend for NullBackend {
     }
 }
 
+struct NullWeights(usize);
+
+impl Weights for NullWeights {
+    fn allocated(&self) -> usize {
+        self.0
+    }
+}
+
 struct NullStates(usize);
 
 impl States for NullStates {
     fn bytes(&self) -> usize {
         self.0
+    }
+
+    fn write(&mut self, _: usize, _: &[u8]) -> Result<(), BackendError> {
+        Ok(())
     }
 
     fn as_any_mut(&mut self) -> &mut dyn Any {

@@ -41,6 +41,9 @@ impl OpDef for QMatmul {
         if w.shape.rank() > 2 {
             return Err(InferError::operand("w", w, "a matrix [k, n]"));
         }
+        if !w.dtype.is_weight() {
+            return Err(InferError::operand("w", w, "a type of weights"));
+        }
         if x.dtype != DType::F32 && x.dtype != DType::Q8A {
             return Err(InferError::operand("x", x, "f32 or q8_a elements"));
         }
@@ -82,10 +85,7 @@ impl OpDef for QMatmul {
         let t = Dim::from(Sym::T);
         let mut cases = Vec::new();
         for &dtype in DType::ALL {
-            let plain = matches!(dtype, DType::F32 | DType::F16 | DType::Bf16);
-            if !plain && !crate::tensor::quant::can_quantize(dtype)
-                || matches!(dtype, DType::Q8A | DType::Q8_1 | DType::Q8K)
-            {
+            if !dtype.is_weight() || !crate::tensor::quant::can_quantize(dtype) {
                 continue;
             }
             for (tokens, n) in [(1, 33), (3, 17), (19, 48)] {

@@ -117,7 +117,12 @@ impl<'a> Planner<'a> {
     }
 
     fn run(mut self, order: &[NodeId], target: &dyn Target, decisions: &[Decision]) -> Result<Plan, PlanError> {
-        for &id in order {
+        // Ports, weights and states are listed by id, so that plans of one graph list them alike.
+        let is_source = |id: &NodeId| matches!(self.graph.node(*id).op, Op::Input(_) | Op::Weight(_) | Op::State(_));
+        let (sources, rest): (Vec<NodeId>, Vec<NodeId>) = order.iter().copied().partition(is_source);
+        let mut sources = sources;
+        sources.sort_unstable();
+        for id in sources.into_iter().chain(rest) {
             self.add(id)?;
         }
         let graph = self.graph;
@@ -167,7 +172,13 @@ impl<'a> Planner<'a> {
             }
             Op::Weight(_) => {
                 let place = Place::Weight(WeightId(self.weights.len() as u32));
-                self.weights.push(WeightSlot { name: label(), ty: ty.clone(), matmul: false, rows: false, direct: false });
+                self.weights.push(WeightSlot {
+                    name: label(),
+                    ty: ty.clone(),
+                    matmul: false,
+                    rows: false,
+                    direct: false,
+                });
                 let layout = Layout::contiguous(ty);
                 self.operands.insert(value, Operand { value, place, ty: ty.clone(), layout });
             }

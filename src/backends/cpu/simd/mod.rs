@@ -14,6 +14,8 @@ pub mod matmul;
 pub mod memory;
 pub mod packed;
 pub mod pool;
+pub(crate) mod program;
+pub(crate) mod steps;
 
 pub use isa::{Level, UnknownLevel};
 use lanes::Simd;
