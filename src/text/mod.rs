@@ -19,7 +19,10 @@ mod stream;
 mod string_table;
 mod tokenizer;
 mod vocab;
+mod word_cache;
 mod wordpiece;
+#[cfg(test)]
+mod tests;
 
 pub use error::TokenizerError;
 pub use spec::{TokenizerModel, VocabSpec};

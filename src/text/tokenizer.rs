@@ -151,13 +151,9 @@ impl Tokenizer {
             add_space_prefix: spec.add_space_prefix.unwrap_or(defaults.add_space_prefix),
             escape_spaces: defaults.escape_spaces,
         };
-        if let Encoder::Bpe(bpe) = &tokenizer.encoder
-            && bpe.pretokenizer().whole_newlines
-        {
-            // Files of this family say no and mean yes, as llama.cpp knows.
-            tokenizer.add_bos = true;
-        }
-        if tokenizer.add_bos && tokenizer.begin().is_err() && spec.add_bos.is_none() {
+        let always_bos = matches!(&tokenizer.encoder, Encoder::Bpe(bpe) if bpe.pretokenizer().always_bos);
+        tokenizer.add_bos |= always_bos;
+        if tokenizer.add_bos && tokenizer.begin().is_err() && spec.add_bos != Some(true) {
             tokenizer.vocab.warnings.push("the model's texts begin with BOS, but the file names none: it is left out".into());
             tokenizer.add_bos = false;
         }
@@ -451,4 +447,19 @@ fn clean_spaces(text: &[u8]) -> Vec<u8> {
     drop_space(&out, &|rest| {
         matches!(rest, [b'\'', b's' | b'm', ..] | [b'\'', b'r' | b'v', b'e', ..])
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spaces_before_punctuation_are_cleaned_as_llama_cpp_does() {
+        let cleaned = |text: &str| String::from_utf8(clean_spaces(text.as_bytes())).unwrap();
+        assert_eq!(cleaned("a , b . c ! d ?"), "a, b. c! d?");
+        assert_eq!(cleaned("it ' s , we 're , I 'm , don 't 'll"), "it's, we're, I'm, don 't 'll");
+        assert_eq!(cleaned(" ' ' x"), "'' x");
+        assert_eq!(cleaned(""), "");
+        assert_eq!(cleaned(" ."), ".");
+    }
 }

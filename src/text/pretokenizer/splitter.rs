@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn gpt2_keeps_the_space_before_a_word() {
         let text = "Hello world's  end,  it\n\n was 1234\t\tx ";
-        let words = ["Hello", " world", "'s", " ", " end", ",", " ", " it", "\n", "\n", " was", " 1234", "\t", "\t", "x", " "];
+        let words = ["Hello", " world", "'s", " ", " end", ",", " ", " it", "\n\n", " was", " 1234", "\t", "\t", "x", " "];
         assert_eq!(split("gpt-2", text), words);
     }
 
