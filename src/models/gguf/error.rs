@@ -137,6 +137,12 @@ pub enum GgufError {
         /// Bytes of the complete file.
         needed: u64,
     },
+    /// Another process writes to the file.
+    #[error("{what}: the file changed while it was read")]
+    Changed {
+        /// What was different when it was read again.
+        what: String,
+    },
     /// Memory for values that are in the file could not be had.
     #[error("out of memory: {what} needs {bytes} bytes")]
     OutOfMemory {

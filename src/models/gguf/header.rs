@@ -15,8 +15,8 @@ pub(super) const MAGIC: &[u8; 4] = b"GGUF";
 pub(super) const ALIGNMENT_KEY: &str = "general.alignment";
 /// The alignment of files that do not say.
 pub(super) const DEFAULT_ALIGNMENT: u32 = 32;
-/// No page is larger than this, so no file has a reason for more.
-const MAX_ALIGNMENT: u32 = 1 << 24;
+/// A huge page of 2 MiB: no file has a reason for more.
+const MAX_ALIGNMENT: u32 = 1 << 21;
 
 /// The parsed header of a file: metadata and tensor list, fully checked, without the promise that the data are there.
 ///
@@ -29,6 +29,7 @@ pub struct Header {
     metadata: Metadata,
     tensors: Tensors,
     data_start: u64,
+    needed_size: u64,
     file_size: u64,
 }
 
@@ -47,14 +48,10 @@ impl Header {
         let tensors = cursor.number().map_err(|short| short.reading("the number of tensors"))?;
         let entries = cursor.number().map_err(|short| short.reading("the number of metadata entries"))?;
         let metadata = Metadata::parse(&mut cursor, entries)?;
-        let alignment = match metadata.get(ALIGNMENT_KEY) {
-            None => DEFAULT_ALIGNMENT,
-            Some(value) => check_alignment(value).map_err(|problem| GgufError::Key {
-                key: format!("`{ALIGNMENT_KEY}`"),
-                offset: 0,
-                problem,
-            })?,
-        };
+        let alignment = metadata.get(ALIGNMENT_KEY);
+        let alignment = alignment.map_or(DEFAULT_ALIGNMENT, |value| {
+            check_alignment(value).expect("`Metadata::parse` checked the alignment")
+        });
         let tensors = Tensors::parse(&mut cursor, tensors, alignment)?;
         let header_end = cursor.offset();
         let data_start = header_end.checked_next_multiple_of(alignment.into());
@@ -64,7 +61,10 @@ impl Header {
                 let (offset, left) = (header_end, cursor.left());
                 GgufError::Truncated { what: "the tensor data".into(), offset, need: tensors.data_bytes, left }
             })?;
-        Ok(Header { version, alignment, metadata, tensors, data_start, file_size: bytes.len() as u64 })
+        // ggml asks for the padding before the data only if there are tensors.
+        let needed_size = if tensors.infos.is_empty() { header_end } else { data_start + tensors.data_bytes };
+        let file_size = bytes.len() as u64;
+        Ok(Header { version, alignment, metadata, tensors, data_start, needed_size, file_size })
     }
 
     /// Parses the header of a file and ignores its data.
@@ -98,8 +98,7 @@ impl Header {
 
     /// Bytes that the file has at least when it is complete.
     pub fn needed_size(&self) -> u64 {
-        // ggml asks for the padding of the data section only if there are tensors.
-        if self.tensors.infos.is_empty() { 0 } else { self.data_start + self.tensors.data_bytes }
+        self.needed_size
     }
 
     /// The keys and values.
@@ -122,7 +121,7 @@ impl Header {
     /// # Errors
     /// [`GgufError::DataMissing`] names the first tensor that is not complete.
     pub fn check_data(&self) -> Result<(), GgufError> {
-        let needed = self.needed_size();
+        let needed = self.needed_size;
         if needed <= self.file_size {
             return Ok(());
         }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::TryReserveError;
 
 use super::error::{GgufError, MetadataError, Quoted};
+use super::header::{ALIGNMENT_KEY, check_alignment};
 use super::reader::{Cursor, check_name};
 use super::value::{Array, Value, ValueType, owned};
 
@@ -53,8 +54,11 @@ impl Metadata {
             }
             let quoted = || Quoted(key).to_string();
             let value = Value::parse(cursor, &quoted)?;
+            if key == ALIGNMENT_KEY {
+                check_alignment(&value).map_err(|problem| GgufError::Key { key: quoted(), offset, problem })?;
+            }
             grow(&mut entries).map_err(|_| GgufError::OutOfMemory { what: "metadata".into(), bytes: offset })?;
-            entries.push((owned(key, &quoted)?, value));
+            entries.push((owned(key.as_bytes(), &quoted)?, value));
         }
         Metadata::new(entries)
     }

@@ -133,7 +133,7 @@ fn parse_info(cursor: &mut Cursor<'_>, index: u64) -> Result<TensorInfo, GgufErr
     let dtype = DType::from_ggml_id(id).ok_or_else(|| refuse(unknown_type(id)))?;
     let bytes = TensorInfo::size(dtype, &shape).map_err(refuse)?;
     let place = cursor.number().map_err(|short| short.reading(part("offset")))?;
-    Ok(TensorInfo { name: owned(name, &quoted)?, dtype, shape, offset: place, bytes })
+    Ok(TensorInfo { name: owned(name.as_bytes(), &quoted)?, dtype, shape, offset: place, bytes })
 }
 
 fn unknown_type(id: u32) -> String {

@@ -280,11 +280,11 @@ fn parse_bool(cursor: &mut Cursor<'_>, part: &impl Fn() -> String) -> Result<Val
 fn parse_string(cursor: &mut Cursor<'_>, part: &impl Fn() -> String) -> Result<Value, GgufError> {
     let offset = cursor.offset();
     let bytes = cursor.text().map_err(|short| short.reading(part()))?;
-    let Ok(text) = str::from_utf8(bytes) else {
+    if str::from_utf8(bytes).is_err() {
         let problem = format!("the text at byte {offset} is not UTF-8");
         return Ok(Value::Malformed { kind: ValueType::String, count: None, problem });
-    };
-    Ok(Value::String(owned(text, part)?))
+    }
+    Ok(Value::String(owned(bytes, part)?))
 }
 
 fn parse_array(cursor: &mut Cursor<'_>, what: &impl Fn() -> String) -> Result<Value, GgufError> {
@@ -346,18 +346,18 @@ fn parse_strings(cursor: &mut Cursor<'_>, count: u64, part: &impl Fn() -> String
     reserve(&mut strings, length, part)?;
     for _ in 0..length {
         let bytes = cursor.text().map_err(|short| short.reading(part()))?;
-        strings.push(owned(str::from_utf8(bytes).expect("checked by the first walk"), part)?);
+        strings.push(owned(bytes, part)?);
     }
     Ok(Value::Array(Array::String(strings)))
 }
 
-/// A copy of a text of the file, without spare capacity.
-pub(super) fn owned(text: &str, part: &impl Fn() -> String) -> Result<String, GgufError> {
-    let mut copy = String::new();
-    copy.try_reserve_exact(text.len())
-        .map_err(|_| GgufError::OutOfMemory { what: part(), bytes: text.len() as u64 })?;
-    copy.push_str(text);
-    Ok(copy)
+/// A copy of a text of the file that was found to be UTF-8, without spare capacity.
+pub(super) fn owned(text: &[u8], part: &impl Fn() -> String) -> Result<String, GgufError> {
+    let mut copy = Vec::new();
+    reserve(&mut copy, text.len(), part)?;
+    copy.extend_from_slice(text);
+    // The copy is checked again: nobody can change it, while a mapped file can be changed under the first check.
+    String::from_utf8(copy).map_err(|_| GgufError::Changed { what: part() })
 }
 
 pub(super) fn put_text(text: &[u8], out: &mut Vec<u8>) {
