@@ -57,7 +57,8 @@ fn vectors_of_llama_cpp() {
     let mut cases = 0;
     for name in VOCABULARIES {
         let tokenizer = tokenizer(&folder, name);
-        let read = |end: &str| fs::read_to_string(folder.join(format!("tokenizers/ggml-vocab-{name}.gguf.{end}"))).unwrap();
+        let read =
+            |end: &str| fs::read_to_string(folder.join(format!("tokenizers/ggml-vocab-{name}.gguf.{end}"))).unwrap();
         let (inputs, outputs) = (read("inp"), read("out"));
         // A separator also ends the last case.
         let separator = "\n__ggml_vocab_test__\n";
@@ -99,8 +100,13 @@ fn special_tokens_of_real_models() {
     let parse = EncodeOptions { parse_special: true, ..PLAIN };
 
     let llama3 = tokenizer(&folder, "llama-bpe");
-    assert_eq!((llama3.bos(), llama3.eos(), llama3.adds_bos(), llama3.adds_eos()), (Some(128000), Some(128001), true, false));
-    assert!(llama3.is_end_of_generation(128009) && llama3.is_end_of_generation(128001) && !llama3.is_end_of_generation(5));
+    assert_eq!(
+        (llama3.bos(), llama3.eos(), llama3.adds_bos(), llama3.adds_eos()),
+        (Some(128000), Some(128001), true, false)
+    );
+    assert!(
+        llama3.is_end_of_generation(128009) && llama3.is_end_of_generation(128001) && !llama3.is_end_of_generation(5)
+    );
     assert_eq!(llama3.encode("Hi", EncodeOptions::default()).unwrap()[0], 128000);
     assert_eq!(llama3.encode("<|eot_id|>Hello", parse).unwrap(), [128009, 9906]);
     assert!(llama3.encode("<|eot_id|>", PLAIN).unwrap().len() > 1);

@@ -10,7 +10,7 @@ use std::convert::Infallible;
 use super::byte_level::{byte_to_char, occurs_in_utf8};
 use super::error::TokenizerError;
 use super::hash::FoldState;
-use super::merge::{Merger, Symbol};
+use super::merge::{Join, Merger, Symbol};
 use super::pretokenizer::{Pretokenizer, Splitter};
 use super::vocab::Vocab;
 use super::word_cache::WordCache;
@@ -21,7 +21,7 @@ pub(super) struct Bpe {
     pretokenizer: &'static Pretokenizer,
     splitter: Splitter,
     /// Symbol ids (in the vocabulary's table, where non-tokens follow the tokens) of a pair, to rank and joined symbol.
-    merges: HashMap<u64, (u32, u32), FoldState>,
+    merges: HashMap<u64, Join, FoldState>,
     /// The symbol of each byte's character; unused if words are merged as text.
     byte_symbols: [u32; 256],
     /// The tokens for single bytes of symbols that are no tokens.
@@ -61,7 +61,9 @@ impl Bpe {
         });
         let missing = missing.count();
         if missing > 0 {
-            vocab.warnings.push(format!("{missing} of 256 bytes have no token: they are left out of texts that contain them"));
+            vocab
+                .warnings
+                .push(format!("{missing} of 256 bytes have no token: they are left out of texts that contain them"));
         }
         let merges = merge_table(merges, vocab)?;
         Ok(Bpe { pretokenizer, splitter: Splitter::new(pretokenizer), merges, byte_symbols, byte_tokens })
@@ -137,10 +139,7 @@ fn pair_key(left: u32, right: u32) -> u64 {
 }
 
 /// Merges by symbol ids. Texts that are no tokens are added to the table behind the tokens.
-fn merge_table(
-    merges: &[String],
-    vocab: &mut Vocab,
-) -> Result<HashMap<u64, (u32, u32), FoldState>, TokenizerError> {
+fn merge_table(merges: &[String], vocab: &mut Vocab) -> Result<HashMap<u64, Join, FoldState>, TokenizerError> {
     let mut table = HashMap::with_capacity_and_hasher(merges.len(), FoldState::new());
     let mut joined = String::new();
     for (rank, merge) in merges.iter().enumerate() {
@@ -156,7 +155,7 @@ fn merge_table(
         joined.push_str(right);
         let key = pair_key(vocab.table.insert(left).0, vocab.table.insert(right).0);
         let id = vocab.table.insert(&joined).0;
-        table.entry(key).or_insert((rank as u32, id));
+        table.entry(key).or_insert(Join { rank: rank as u32, id });
     }
     Ok(table)
 }

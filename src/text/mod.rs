@@ -12,17 +12,17 @@ mod error;
 mod hash;
 mod merge;
 pub mod pretokenizer;
-mod special;
 mod spec;
+mod special;
 mod spm;
 mod stream;
 mod string_table;
+#[cfg(test)]
+mod tests;
 mod tokenizer;
 mod vocab;
 mod word_cache;
 mod wordpiece;
-#[cfg(test)]
-mod tests;
 
 pub use error::TokenizerError;
 pub use spec::{TokenizerModel, VocabSpec};

@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use super::byte_level::occurs_in_utf8;
 use super::error::TokenizerError;
 use super::hash::FoldState;
-use super::merge::{Merger, Symbol};
+use super::merge::{Join, Merger, Symbol};
 use super::spec::VocabSpec;
 use super::vocab::Vocab;
 use super::word_cache::WordCache;
@@ -43,7 +43,8 @@ impl Spm {
         });
         let missing = (0..=255).filter(|&byte| bytes[usize::from(byte)].is_none() && occurs_in_utf8(byte)).count();
         if missing > 0 {
-            let what = format!("{missing} of 256 bytes have no token: texts with characters that need them cannot be encoded");
+            let what =
+                format!("{missing} of 256 bytes have no token: texts with characters that need them cannot be encoded");
             vocab.warnings.push(what);
         }
         Ok(Spm { ranks, bytes, inner_pairs: inner_pairs(vocab) })
@@ -87,7 +88,7 @@ impl Spm {
         }));
         merger.run(|left, right| {
             let id = vocab.find(slice(left.start, right.end))?;
-            Some((self.ranks[id as usize], id))
+            Some(Join { rank: self.ranks[id as usize], id })
         });
         for symbol in &merger.symbols {
             if symbol.id != NO_TOKEN {

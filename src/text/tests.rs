@@ -59,13 +59,7 @@ fn bert<'a>() -> VocabSpec<'a> {
         ("▁中", 1, 0.0),
         ("▁tok", 1, 0.0),
     ];
-    VocabSpec {
-        bos: Some(2),
-        sep: Some(3),
-        unk: Some(1),
-        scores: None,
-        ..listed(TokenizerModel::Bert, &tokens)
-    }
+    VocabSpec { bos: Some(2), sep: Some(3), unk: Some(1), scores: None, ..listed(TokenizerModel::Bert, &tokens) }
 }
 
 fn built(spec: &VocabSpec) -> Tokenizer {
@@ -114,7 +108,10 @@ fn the_space_before_a_text_is_the_models_choice() {
 
 #[test]
 fn a_byte_without_a_token_is_an_error_of_the_text() {
-    let spec = listed(TokenizerModel::Llama, &[("<unk>", 2, 0.0), ("<s>", 3, 0.0), ("</s>", 3, 0.0), ("▁", 1, 0.0), ("a", 1, 0.0)]);
+    let spec = listed(
+        TokenizerModel::Llama,
+        &[("<unk>", 2, 0.0), ("<s>", 3, 0.0), ("</s>", 3, 0.0), ("▁", 1, 0.0), ("a", 1, 0.0)],
+    );
     let tokenizer = built(&spec);
     assert!(tokenizer.warnings().iter().any(|warning| warning.contains("bytes have no token")));
     assert_eq!(texts(&tokenizer, "a", PLAIN), ["▁", "a"]);
@@ -166,12 +163,20 @@ fn a_file_without_a_pretokenizer_gets_the_default_and_a_warning() {
 
 #[test]
 fn gemma4_merges_text_with_escaped_spaces() {
-    let mut tokens = vec![("<bos>", 3, 0.0), ("a", 1, 0.0), ("▁", 1, 0.0), ("▁a", 1, 0.0), ("\n\n", 1, 0.0), ("\n", 1, 0.0)];
+    let mut tokens =
+        vec![("<bos>", 3, 0.0), ("a", 1, 0.0), ("▁", 1, 0.0), ("▁a", 1, 0.0), ("\n\n", 1, 0.0), ("\n", 1, 0.0)];
     let bytes: Vec<String> = (0..256).map(|byte| format!("<0x{byte:02X}>")).collect();
     tokens.extend(bytes.iter().map(|byte| (byte.as_str(), 6, 0.0)));
-    let spec = VocabSpec { bos: Some(0), merges: Some(vec!["▁ a".to_owned()].into()), ..listed(TokenizerModel::Gemma4, &tokens) };
+    let spec = VocabSpec {
+        bos: Some(0),
+        merges: Some(vec!["▁ a".to_owned()].into()),
+        ..listed(TokenizerModel::Gemma4, &tokens)
+    };
     let tokenizer = built(&spec);
-    assert_eq!(texts(&tokenizer, "a a\n\né", EncodeOptions::default()), ["<bos>", "a", "▁a", "\n\n", "<0xC3>", "<0xA9>"]);
+    assert_eq!(
+        texts(&tokenizer, "a a\n\né", EncodeOptions::default()),
+        ["<bos>", "a", "▁a", "\n\n", "<0xC3>", "<0xA9>"]
+    );
     let ids = tokenizer.encode("a a\n\né", PLAIN).unwrap();
     assert_eq!(tokenizer.decode(&ids, DecodeOptions::default()).unwrap(), "a a\n\né");
 }

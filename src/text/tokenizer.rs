@@ -6,8 +6,8 @@ use super::bpe::Bpe;
 use super::error::TokenizerError;
 use super::merge::Merger;
 use super::pretokenizer::{self, Pretokenizer};
-use super::special::{Fragment, SpecialTokens};
 use super::spec::{TokenizerModel, VocabSpec};
+use super::special::{Fragment, SpecialTokens};
 use super::spm::Spm;
 use super::stream::StreamDecoder;
 use super::vocab::{Roles, Spelling, TokenType, Vocab};
@@ -54,7 +54,7 @@ pub struct DecodeOptions {
 
 enum Encoder {
     None,
-    Spm(Spm),
+    Spm(Box<Spm>),
     Bpe(Box<Bpe>),
     WordPiece(WordPiece),
 }
@@ -101,7 +101,7 @@ impl Tokenizer {
                 let mut vocab = Vocab::new(spec, Spelling::Escaped)?;
                 let spm = Spm::new(spec, &mut vocab)?;
                 let defaults = Defaults { add_bos: true, add_eos: false, add_space_prefix: true, escape_spaces: true };
-                Tokenizer::assemble(spec, vocab, Encoder::Spm(spm), defaults)
+                Tokenizer::assemble(spec, vocab, Encoder::Spm(Box::new(spm)), defaults)
             }
             TokenizerModel::Gpt2 | TokenizerModel::Gemma4 => {
                 let (pretokenizer, warning) = choose_pretokenizer(spec)?;
@@ -139,7 +139,12 @@ impl Tokenizer {
         }
     }
 
-    fn assemble(spec: &VocabSpec, vocab: Vocab, encoder: Encoder, defaults: Defaults) -> Result<Tokenizer, TokenizerError> {
+    fn assemble(
+        spec: &VocabSpec,
+        vocab: Vocab,
+        encoder: Encoder,
+        defaults: Defaults,
+    ) -> Result<Tokenizer, TokenizerError> {
         let word_piece = matches!(encoder, Encoder::WordPiece(_));
         let mut tokenizer = Tokenizer {
             special: SpecialTokens::new(&vocab),
@@ -154,7 +159,10 @@ impl Tokenizer {
         let always_bos = matches!(&tokenizer.encoder, Encoder::Bpe(bpe) if bpe.pretokenizer().always_bos);
         tokenizer.add_bos |= always_bos;
         if tokenizer.add_bos && tokenizer.begin().is_err() && spec.add_bos != Some(true) {
-            tokenizer.vocab.warnings.push("the model's texts begin with BOS, but the file names none: it is left out".into());
+            tokenizer
+                .vocab
+                .warnings
+                .push("the model's texts begin with BOS, but the file names none: it is left out".into());
             tokenizer.add_bos = false;
         }
         if tokenizer.add_bos {
@@ -299,7 +307,13 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    fn encode_text(&self, text: &str, prefix: bool, merger: &mut Merger, ids: &mut Vec<u32>) -> Result<(), TokenizerError> {
+    fn encode_text(
+        &self,
+        text: &str,
+        prefix: bool,
+        merger: &mut Merger,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), TokenizerError> {
         let escaped = |prefix: bool| {
             let mut escaped = String::with_capacity(text.len() + text.len() / 2 + 3);
             if prefix {
@@ -390,7 +404,10 @@ impl Tokenizer {
 
 impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tokenizer").field("kind", &self.kind()).field("vocab_size", &self.vocab_size()).finish_non_exhaustive()
+        f.debug_struct("Tokenizer")
+            .field("kind", &self.kind())
+            .field("vocab_size", &self.vocab_size())
+            .finish_non_exhaustive()
     }
 }
 
@@ -444,9 +461,7 @@ fn clean_spaces(text: &[u8]) -> Vec<u8> {
         at += 1 + usize::from(between_spaces);
         skipped = between_spaces;
     }
-    drop_space(&out, &|rest| {
-        matches!(rest, [b'\'', b's' | b'm', ..] | [b'\'', b'r' | b'v', b'e', ..])
-    })
+    drop_space(&out, &|rest| matches!(rest, [b'\'', b's' | b'm', ..] | [b'\'', b'r' | b'v', b'e', ..]))
 }
 
 #[cfg(test)]
