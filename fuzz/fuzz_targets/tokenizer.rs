@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use rocmforge::text::pretokenizer;
 use rocmforge::text::{DecodeOptions, EncodeOptions, Tokenizer, TokenizerModel, VocabSpec};
 
-/// Fields of the input, separated by the byte 0xFF: settings, tokens (separated by line ends), merges (likewise), text.
+// Fields of the input, separated by the byte 0xFF: settings, tokens (separated by line ends), merges (likewise), text.
 fuzz_target!(|bytes: &[u8]| {
     let fields: Vec<&[u8]> = bytes.splitn(4, |&byte| byte == 0xFF).collect();
     let &[settings, tokens, merges, text] = fields.as_slice() else { return };

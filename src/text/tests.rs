@@ -355,3 +355,10 @@ proptest! {
         prop_assert_eq!(streamed, tokenizer.decode(&ids, DecodeOptions::default()).unwrap());
     }
 }
+
+#[test]
+fn tokenizers_are_shared_between_threads() {
+    fn shared<T: Send + Sync + 'static>() {}
+    shared::<Tokenizer>();
+    shared::<StreamDecoder<std::sync::Arc<Tokenizer>>>();
+}

@@ -1,7 +1,5 @@
 //! [`Tokenizer`]: the public face of the tokenizers.
 
-use std::borrow::Cow;
-
 use super::bpe::Bpe;
 use super::error::TokenizerError;
 use super::merge::Merger;
@@ -210,10 +208,10 @@ impl Tokenizer {
     }
 
     /// The bytes that a token renders as, special tokens included. They need not be UTF-8.
-    pub fn token_bytes(&self, id: u32) -> Option<Cow<'_, [u8]>> {
+    pub fn token_bytes(&self, id: u32) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
         self.vocab.render(id, true, &mut bytes).ok()?;
-        Some(Cow::Owned(bytes))
+        Some(bytes)
     }
 
     /// The token that begins a text.
