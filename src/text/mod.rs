@@ -17,8 +17,11 @@ mod special;
 mod spm;
 mod stream;
 mod string_table;
+#[cfg(test)]
+mod tests;
 mod tokenizer;
 mod vocab;
+mod word_cache;
 mod wordpiece;
 
 pub use error::TokenizerError;

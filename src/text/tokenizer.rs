@@ -1,7 +1,5 @@
 //! [`Tokenizer`]: the public face of the tokenizers.
 
-use std::borrow::Cow;
-
 use super::bpe::Bpe;
 use super::error::TokenizerError;
 use super::merge::Merger;
@@ -54,7 +52,7 @@ pub struct DecodeOptions {
 
 enum Encoder {
     None,
-    Spm(Spm),
+    Spm(Box<Spm>),
     Bpe(Box<Bpe>),
     WordPiece(WordPiece),
 }
@@ -101,7 +99,7 @@ impl Tokenizer {
                 let mut vocab = Vocab::new(spec, Spelling::Escaped)?;
                 let spm = Spm::new(spec, &mut vocab)?;
                 let defaults = Defaults { add_bos: true, add_eos: false, add_space_prefix: true, escape_spaces: true };
-                Tokenizer::assemble(spec, vocab, Encoder::Spm(spm), defaults)
+                Tokenizer::assemble(spec, vocab, Encoder::Spm(Box::new(spm)), defaults)
             }
             TokenizerModel::Gpt2 | TokenizerModel::Gemma4 => {
                 let (pretokenizer, warning) = choose_pretokenizer(spec)?;
@@ -156,13 +154,9 @@ impl Tokenizer {
             add_space_prefix: spec.add_space_prefix.unwrap_or(defaults.add_space_prefix),
             escape_spaces: defaults.escape_spaces,
         };
-        if let Encoder::Bpe(bpe) = &tokenizer.encoder
-            && bpe.pretokenizer().whole_newlines
-        {
-            // Files of this family say no and mean yes, as llama.cpp knows.
-            tokenizer.add_bos = true;
-        }
-        if tokenizer.add_bos && tokenizer.begin().is_err() && spec.add_bos.is_none() {
+        let always_bos = matches!(&tokenizer.encoder, Encoder::Bpe(bpe) if bpe.pretokenizer().always_bos);
+        tokenizer.add_bos |= always_bos;
+        if tokenizer.add_bos && tokenizer.begin().is_err() && spec.add_bos != Some(true) {
             tokenizer
                 .vocab
                 .warnings
@@ -214,10 +208,10 @@ impl Tokenizer {
     }
 
     /// The bytes that a token renders as, special tokens included. They need not be UTF-8.
-    pub fn token_bytes(&self, id: u32) -> Option<Cow<'_, [u8]>> {
+    pub fn token_bytes(&self, id: u32) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
         self.vocab.render(id, true, &mut bytes).ok()?;
-        Some(Cow::Owned(bytes))
+        Some(bytes)
     }
 
     /// The token that begins a text.
@@ -466,4 +460,19 @@ fn clean_spaces(text: &[u8]) -> Vec<u8> {
         skipped = between_spaces;
     }
     drop_space(&out, &|rest| matches!(rest, [b'\'', b's' | b'm', ..] | [b'\'', b'r' | b'v', b'e', ..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spaces_before_punctuation_are_cleaned_as_llama_cpp_does() {
+        let cleaned = |text: &str| String::from_utf8(clean_spaces(text.as_bytes())).unwrap();
+        assert_eq!(cleaned("a , b . c ! d ?"), "a, b. c! d?");
+        assert_eq!(cleaned("it ' s , we 're , I 'm , don 't 'll"), "it's, we're, I'm, don 't 'll");
+        assert_eq!(cleaned(" ' ' x"), "'' x");
+        assert_eq!(cleaned(""), "");
+        assert_eq!(cleaned(" ."), ".");
+    }
 }

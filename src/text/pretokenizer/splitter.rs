@@ -133,7 +133,7 @@ fn digit_triples(text: &str, out: &mut Pieces) {
     let mut at = 0;
     while at < bytes.len() {
         let digits = bytes[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-        if digits >= 3 && digits % 3 == 0 {
+        if digits >= 3 && digits.is_multiple_of(3) {
             out.until(at);
         }
         triples(&text[at..at + digits], at, out);
@@ -148,7 +148,7 @@ fn digit_triples(text: &str, out: &mut Pieces) {
 fn triples(number: &str, start: usize, out: &mut Pieces) {
     let mut left = number.chars().count();
     for (at, _) in number.char_indices() {
-        if left % 3 == 0 && at > 0 {
+        if left.is_multiple_of(3) && at > 0 {
             out.until(start + at);
         }
         left -= 1;
@@ -169,7 +169,7 @@ mod tests {
     fn gpt2_keeps_the_space_before_a_word() {
         let text = "Hello world's  end,  it\n\n was 1234\t\tx ";
         let words =
-            ["Hello", " world", "'s", " ", " end", ",", " ", " it", "\n", "\n", " was", " 1234", "\t", "\t", "x", " "];
+            ["Hello", " world", "'s", " ", " end", ",", " ", " it", "\n\n", " was", " 1234", "\t", "\t", "x", " "];
         assert_eq!(split("gpt-2", text), words);
     }
 

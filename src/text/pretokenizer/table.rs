@@ -42,6 +42,7 @@ const GPT2_LIKE: Pretokenizer = Pretokenizer {
     stages: &[GPT2],
     ignore_merges: false,
     add_bos: false,
+    always_bos: false,
     clean_spaces: true,
     byte_level: true,
     whole_newlines: false,
@@ -291,6 +292,7 @@ static TABLE: &[Pretokenizer] = &[
         names: &["gemma4", "granite-embed-multi-311m"],
         stages: LINES,
         add_bos: true,
+        always_bos: true,
         byte_level: false,
         whole_newlines: true,
         ..GPT2_LIKE
