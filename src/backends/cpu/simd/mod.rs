@@ -8,8 +8,10 @@
 #![allow(unsafe_code)]
 
 pub mod activations;
+pub mod attention;
 mod isa;
 mod lanes;
+mod math;
 pub mod matmul;
 pub mod memory;
 pub mod packed;
@@ -24,10 +26,22 @@ pub(crate) struct Kernels {
     pub quantize: unsafe fn(*const f32, usize, *mut u8),
     /// [`matmul::run`].
     pub matmul: unsafe fn(&matmul::Args),
+    /// [`attention::run`].
+    pub attention: unsafe fn(&attention::AttentionArgs, usize, usize, *mut f32),
+    /// [`attention::run_partials`].
+    pub attention_partials: unsafe fn(&attention::AttentionArgs, usize, usize, usize, *mut f32, *mut f32),
+    /// [`attention::run_merge`].
+    pub attention_merge: unsafe fn(&attention::AttentionArgs, usize, usize, usize, *const f32, *mut f32),
 }
 
 const fn table<S: Simd>() -> Kernels {
-    Kernels { quantize: activations::quantize::<S>, matmul: matmul::run::<S> }
+    Kernels {
+        quantize: activations::quantize::<S>,
+        matmul: matmul::run::<S>,
+        attention: attention::run::<S>,
+        attention_partials: attention::run_partials::<S>,
+        attention_merge: attention::run_merge::<S>,
+    }
 }
 
 static PORTABLE: Kernels = table::<lanes::Portable>();
