@@ -4,13 +4,14 @@
 //! token (to be held against the memory's read bandwidth) and in multiply-adds × 2 for many (against the peaks, printed first).
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use rocmforge::backends::cpu::simd::Level;
 use rocmforge::backends::cpu::simd::activations::quantize_q8a;
 use rocmforge::backends::cpu::simd::matmul::{matmul, scratch_bytes};
 use rocmforge::backends::cpu::simd::memory::AlignedBuf;
 use rocmforge::backends::cpu::simd::packed::{PackedMatrix, activation_type};
 use rocmforge::backends::cpu::simd::pool::Pool;
-use rocmforge::backends::cpu::simd::Level;
 use rocmforge::tensor::DType;
+use rocmforge::tensor::quant::quantize_row;
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -39,8 +40,14 @@ struct Product {
 impl Product {
     fn new(dtype: DType, rows: usize, k: usize, tokens: usize) -> Product {
         let row = dtype.row_bytes(k).expect("whole blocks");
-        // Small bytes: scales that are tame numbers in every format.
-        let src: Vec<u8> = (0..row * rows).map(|i| (i * 7 % 43) as u8).collect();
+        let mut src = vec![0; row * rows];
+        let values: Vec<f32> = (0..k).map(|i| (i * 29 % 211) as f32 * 0.01 - 1.0).collect();
+        // One row, quantized where that is possible; else bytes of which tame scales come out.
+        if quantize_row(dtype, &values, &mut src[..row]).is_err() {
+            src[..row].iter_mut().enumerate().for_each(|(i, b)| *b = (i * 7 % 43) as u8);
+        }
+        let (first, rest) = src.split_at_mut(row);
+        rest.chunks_exact_mut(row).for_each(|dst| dst.copy_from_slice(first));
         let floats: Vec<f32> = (0..tokens * k).map(|i| (i % 113) as f32 * 0.01 - 0.5).collect();
         let x_row_bytes = activation_type(dtype).row_bytes(k).expect("whole blocks");
         let mut x = vec![0; tokens * x_row_bytes];

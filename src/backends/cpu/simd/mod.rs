@@ -16,9 +16,12 @@ pub mod matmul;
 pub mod memory;
 pub mod packed;
 pub mod pool;
+pub mod vector;
 
+use crate::tensor::DType;
 pub use isa::{Level, UnknownLevel};
 use lanes::Simd;
+use vector::{Binary, Norm, RopePairs, Unary};
 
 /// The kernels of a level.
 pub(crate) struct Kernels {
@@ -32,6 +35,13 @@ pub(crate) struct Kernels {
     pub attention_partials: unsafe fn(&attention::AttentionArgs, usize, usize, usize, *mut f32, *mut f32),
     /// [`attention::run_merge`].
     pub attention_merge: unsafe fn(&attention::AttentionArgs, usize, usize, usize, *const f32, *mut f32),
+    /// [`vector::unary`] and so on, without the level.
+    pub unary: unsafe fn(Unary, *const f32, *mut f32, usize),
+    pub binary: unsafe fn(Binary, *const f32, *const f32, *mut f32, usize),
+    pub norm: unsafe fn(Norm, *const f32, *const f32, *const f32, *mut f32, usize),
+    pub softmax: unsafe fn(f32, *const f32, *const f32, *mut f32, usize),
+    pub rope: unsafe fn(RopePairs, *const f32, *const f32, *const f32, usize, *mut f32, usize),
+    pub convert: unsafe fn(DType, DType, *const u8, *mut u8, usize),
 }
 
 const fn table<S: Simd>() -> Kernels {
@@ -41,6 +51,12 @@ const fn table<S: Simd>() -> Kernels {
         attention: attention::run::<S>,
         attention_partials: attention::run_partials::<S>,
         attention_merge: attention::run_merge::<S>,
+        unary: vector::table::unary::<S>,
+        binary: vector::table::binary::<S>,
+        norm: vector::table::norm::<S>,
+        softmax: vector::table::softmax::<S>,
+        rope: vector::table::rope::<S>,
+        convert: vector::table::convert::<S>,
     }
 }
 

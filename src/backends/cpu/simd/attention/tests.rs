@@ -183,7 +183,10 @@ impl Case {
                     let got = &got[(t * s.heads + head) * s.d_v..][..s.d_v];
                     for (got, want) in got.iter().zip(self.expected(t, head)) {
                         // Values are at most 2; scores carry d roundings of terms up to 0.3·4.
-                        assert!((f64::from(*got) - want).abs() < 2e-5, "{name} {level} token {t} head {head}: {got} {want}");
+                        assert!(
+                            (f64::from(*got) - want).abs() < 2e-5,
+                            "{name} {level} token {t} head {head}: {got} {want}"
+                        );
                     }
                 }
             }

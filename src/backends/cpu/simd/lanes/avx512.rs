@@ -128,8 +128,10 @@ unsafe impl Simd for Avx512 {
             // Four rows at a time: quarter L of u[4g + c] holds column 4L + c of rows 4g .. 4g + 3.
             let mut u = r;
             for g in 0..4 {
-                let (a, b) = (_mm512_unpacklo_ps(r[4 * g], r[4 * g + 1]), _mm512_unpacklo_ps(r[4 * g + 2], r[4 * g + 3]));
-                let (c, d) = (_mm512_unpackhi_ps(r[4 * g], r[4 * g + 1]), _mm512_unpackhi_ps(r[4 * g + 2], r[4 * g + 3]));
+                let (a, b) =
+                    (_mm512_unpacklo_ps(r[4 * g], r[4 * g + 1]), _mm512_unpacklo_ps(r[4 * g + 2], r[4 * g + 3]));
+                let (c, d) =
+                    (_mm512_unpackhi_ps(r[4 * g], r[4 * g + 1]), _mm512_unpackhi_ps(r[4 * g + 2], r[4 * g + 3]));
                 let (a, b) = (_mm512_castps_pd(a), _mm512_castps_pd(b));
                 let (c, d) = (_mm512_castps_pd(c), _mm512_castps_pd(d));
                 u[4 * g] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
