@@ -8,17 +8,22 @@
 #![allow(unsafe_code)]
 
 pub mod activations;
+pub mod attention;
 mod isa;
 mod lanes;
+mod math;
 pub mod matmul;
 pub mod memory;
 pub mod packed;
 pub mod pool;
 pub(crate) mod program;
 pub(crate) mod steps;
+pub mod vector;
 
+use crate::tensor::DType;
 pub use isa::{Level, UnknownLevel};
 use lanes::Simd;
+use vector::{Binary, Norm, RopePairs, Unary};
 
 /// The kernels of a level.
 pub(crate) struct Kernels {
@@ -26,10 +31,35 @@ pub(crate) struct Kernels {
     pub quantize: unsafe fn(*const f32, usize, *mut u8),
     /// [`matmul::run`].
     pub matmul: unsafe fn(&matmul::Args),
+    /// [`attention::run`].
+    pub attention: unsafe fn(&attention::AttentionArgs, usize, usize, *mut f32),
+    /// [`attention::run_partials`].
+    pub attention_partials: unsafe fn(&attention::AttentionArgs, usize, usize, usize, *mut f32, *mut f32),
+    /// [`attention::run_merge`].
+    pub attention_merge: unsafe fn(&attention::AttentionArgs, usize, usize, usize, *const f32, *mut f32),
+    /// [`vector::unary`] and so on, without the level.
+    pub unary: unsafe fn(Unary, *const f32, *mut f32, usize),
+    pub binary: unsafe fn(Binary, *const f32, *const f32, *mut f32, usize),
+    pub norm: unsafe fn(Norm, *const f32, *const f32, *const f32, *mut f32, usize),
+    pub softmax: unsafe fn(f32, *const f32, *const f32, *mut f32, usize),
+    pub rope: unsafe fn(RopePairs, *const f32, *const f32, *const f32, usize, *mut f32, usize),
+    pub convert: unsafe fn(DType, DType, *const u8, *mut u8, usize),
 }
 
 const fn table<S: Simd>() -> Kernels {
-    Kernels { quantize: activations::quantize::<S>, matmul: matmul::run::<S> }
+    Kernels {
+        quantize: activations::quantize::<S>,
+        matmul: matmul::run::<S>,
+        attention: attention::run::<S>,
+        attention_partials: attention::run_partials::<S>,
+        attention_merge: attention::run_merge::<S>,
+        unary: vector::table::unary::<S>,
+        binary: vector::table::binary::<S>,
+        norm: vector::table::norm::<S>,
+        softmax: vector::table::softmax::<S>,
+        rope: vector::table::rope::<S>,
+        convert: vector::table::convert::<S>,
+    }
 }
 
 static PORTABLE: Kernels = table::<lanes::Portable>();

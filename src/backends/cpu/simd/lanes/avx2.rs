@@ -29,12 +29,36 @@ macro_rules! both {
 
 const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
 
+/// An 8 × 8 matrix, transposed.
+#[inline(always)]
+fn transpose8(_: Avx2, r: [__m256; 8]) -> [__m256; 8] {
+    let mut out = r;
+    isa!({
+        // Half L of u[4g + c] holds column 4L + c of rows 4g .. 4g + 3.
+        let mut u = r;
+        for g in 0..2 {
+            let (a, b) = (_mm256_unpacklo_ps(r[4 * g], r[4 * g + 1]), _mm256_unpacklo_ps(r[4 * g + 2], r[4 * g + 3]));
+            let (c, d) = (_mm256_unpackhi_ps(r[4 * g], r[4 * g + 1]), _mm256_unpackhi_ps(r[4 * g + 2], r[4 * g + 3]));
+            u[4 * g] = _mm256_shuffle_ps::<0x44>(a, b);
+            u[4 * g + 1] = _mm256_shuffle_ps::<0xee>(a, b);
+            u[4 * g + 2] = _mm256_shuffle_ps::<0x44>(c, d);
+            u[4 * g + 3] = _mm256_shuffle_ps::<0xee>(c, d);
+        }
+        for c in 0..4 {
+            out[c] = _mm256_permute2f128_ps::<0x20>(u[c], u[4 + c]);
+            out[4 + c] = _mm256_permute2f128_ps::<0x31>(u[c], u[4 + c]);
+        }
+    });
+    out
+}
+
 // SAFETY: each method computes on 16 lanes, eight in each half, what the trait says.
 unsafe impl Simd for Avx2 {
     type F = [__m256; 2];
     type I = [__m256i; 2];
 
     const LEVEL: Level = Level::Avx2;
+    const ROWS: usize = 1;
     const TOKENS: usize = 4;
     const SHIFTED: bool = false;
 
@@ -149,6 +173,23 @@ unsafe impl Simd for Avx2 {
         })
     }
     #[inline(always)]
+    fn transpose(self, r: [Self::F; 16]) -> [Self::F; 16] {
+        let mut out = r;
+        for rows in 0..2 {
+            for columns in 0..2 {
+                let mut block = [r[0][0]; 8];
+                for i in 0..8 {
+                    block[i] = r[8 * rows + i][columns];
+                }
+                let block = transpose8(self, block);
+                for i in 0..8 {
+                    out[8 * columns + i][rows] = block[i];
+                }
+            }
+        }
+        out
+    }
+    #[inline(always)]
     fn to_bits(self, a: Self::F) -> Self::I {
         both!(_mm256_castps_si256(a))
     }
@@ -164,8 +205,8 @@ unsafe impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn store_f16(self, p: *mut u16, x: Self::F) {
         isa!({
-            _mm_storeu_si128(p.cast(), _mm256_cvtps_ph::<NEAREST>(x[0]));
-            _mm_storeu_si128(p.add(8).cast(), _mm256_cvtps_ph::<NEAREST>(x[1]));
+            _mm_storeu_si128(p.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x[0]));
+            _mm_storeu_si128(p.add(8).cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x[1]));
         })
     }
     #[inline(always)]

@@ -28,6 +28,7 @@ unsafe impl Simd for Avx512 {
     type I = __m512i;
 
     const LEVEL: Level = Level::Avx512;
+    const ROWS: usize = 4;
     const TOKENS: usize = 8;
     const SHIFTED: bool = true;
 
@@ -119,6 +120,38 @@ unsafe impl Simd for Avx512 {
     #[inline(always)]
     fn reduce_max(self, a: __m512) -> f32 {
         isa!(_mm512_reduce_max_ps(a))
+    }
+    #[inline(always)]
+    fn transpose(self, r: [__m512; 16]) -> [__m512; 16] {
+        let mut out = r;
+        isa!({
+            // Four rows at a time: quarter L of u[4g + c] holds column 4L + c of rows 4g .. 4g + 3.
+            let mut u = r;
+            for g in 0..4 {
+                let (a, b) =
+                    (_mm512_unpacklo_ps(r[4 * g], r[4 * g + 1]), _mm512_unpacklo_ps(r[4 * g + 2], r[4 * g + 3]));
+                let (c, d) =
+                    (_mm512_unpackhi_ps(r[4 * g], r[4 * g + 1]), _mm512_unpackhi_ps(r[4 * g + 2], r[4 * g + 3]));
+                let (a, b) = (_mm512_castps_pd(a), _mm512_castps_pd(b));
+                let (c, d) = (_mm512_castps_pd(c), _mm512_castps_pd(d));
+                u[4 * g] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+                u[4 * g + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+                u[4 * g + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(c, d));
+                u[4 * g + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(c, d));
+            }
+            // Then quarters: 0x88 takes the even ones of both operands, 0xdd the odd ones.
+            for c in 0..4 {
+                let even = _mm512_shuffle_f32x4::<0x88>(u[c], u[4 + c]);
+                let odd = _mm512_shuffle_f32x4::<0xdd>(u[c], u[4 + c]);
+                let even_high = _mm512_shuffle_f32x4::<0x88>(u[8 + c], u[12 + c]);
+                let odd_high = _mm512_shuffle_f32x4::<0xdd>(u[8 + c], u[12 + c]);
+                out[c] = _mm512_shuffle_f32x4::<0x88>(even, even_high);
+                out[4 + c] = _mm512_shuffle_f32x4::<0x88>(odd, odd_high);
+                out[8 + c] = _mm512_shuffle_f32x4::<0xdd>(even, even_high);
+                out[12 + c] = _mm512_shuffle_f32x4::<0xdd>(odd, odd_high);
+            }
+        });
+        out
     }
     #[inline(always)]
     fn to_bits(self, a: __m512) -> __m512i {

@@ -45,6 +45,8 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
 
     /// The level this is.
     const LEVEL: Level;
+    /// Rows of four vectors that a float kernel accumulates at a time: bounded by registers.
+    const ROWS: usize;
     /// Tokens that one pass of an integer matrix kernel takes: bounded by registers.
     const TOKENS: usize;
     /// Whether small unsigned weights are shifted up to eight bits before a dot product, so that one stored activation sum
@@ -98,6 +100,8 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
     fn reduce_add(self, a: Self::F) -> f32;
     /// The largest lane.
     fn reduce_max(self, a: Self::F) -> f32;
+    /// The matrix of these 16 rows, transposed.
+    fn transpose(self, rows: [Self::F; 16]) -> [Self::F; 16];
     /// The bits of the lanes.
     fn to_bits(self, a: Self::F) -> Self::I;
     /// The lanes of these bits.

@@ -28,6 +28,7 @@ unsafe impl Simd for Portable {
     type I = Ints;
 
     const LEVEL: Level = Level::Portable;
+    const ROWS: usize = 1;
     const TOKENS: usize = 4;
     const SHIFTED: bool = true;
 
@@ -141,6 +142,16 @@ unsafe impl Simd for Portable {
             m = if x > m { x } else { m };
         }
         m
+    }
+    #[inline(always)]
+    fn transpose(self, rows: [Self::F; 16]) -> [Self::F; 16] {
+        let mut out = rows;
+        for i in 0..LANES {
+            for j in 0..LANES {
+                out[i][j] = rows[j][i];
+            }
+        }
+        out
     }
     #[inline(always)]
     fn to_bits(self, a: Self::F) -> Self::I {

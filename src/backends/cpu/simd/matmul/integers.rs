@@ -31,22 +31,16 @@ pub(super) unsafe fn run<S: Simd>(s: S, args: &Args) {
 }
 
 /// Few tokens: panels as they are. Many: a few panels are unpacked into tiles, which all tokens then pass, so that unpacking is
-/// paid once and a group of tokens stays in the first-level cache while it meets the tiles.
+/// paid once and a group of tokens stays in the first-level cache while it meets the tiles. Formats that need no unpacking are
+/// taken as many panels at a time.
 unsafe fn product<S: Simd, F: Format, T: Format>(s: S, a: &Args) {
     let blocks = a.k / 32;
     let panel = panel_bytes(a.dtype, a.k).expect("checked when the matrix was packed");
     let tile = blocks * TILE_BLOCK;
-    // SAFETY (all calls below): panels from..to exist, each `panel` bytes; tokens are within 0..a.tokens; a tile is `tile`
-    // bytes and `tiles` of them fit the scratch; outputs are the panels' rows.
-    if a.tokens == 1 || a.tokens <= S::TOKENS || blocks == 0 || a.scratch_len < tile {
-        for (t, count) in a.tokens(S::TOKENS) {
-            unsafe { tokens::<S, F>(s, a, a.weights.add(a.from * panel), panel, a.from, a.to - a.from, t, count) };
-        }
-        return;
-    }
-    if F::PLAIN {
-        for (t, count) in a.tokens(S::TOKENS) {
-            unsafe { tokens::<S, F>(s, a, a.weights.add(a.from * panel), panel, a.from, a.to - a.from, t, count) };
+    if a.tokens <= S::TOKENS || blocks == 0 {
+        for (t, n) in a.tokens(S::TOKENS) {
+            // SAFETY: panels from..to exist, `panel` bytes each, and so do the tokens.
+            unsafe { tokens::<S, F>(s, a, a.weights.add(a.from * panel), panel, a.from, a.to - a.from, t, n) };
         }
         return;
     }
@@ -54,12 +48,26 @@ unsafe fn product<S: Simd, F: Format, T: Format>(s: S, a: &Args) {
     let mut first = a.from;
     while first < a.to {
         let count = tiles.min(a.to - first);
-        let (weights, scratch) = unsafe { (a.weights.add(first * panel), a.scratch) };
+        // SAFETY: panels first .. first + count exist, and `tiles` tiles fit the scratch.
         unsafe {
-            s.vectorize(Unpack::<F> { weights, panel, panels: count, blocks, tiles: scratch, format: PhantomData })
-        };
-        for (t, n) in a.tokens(S::TOKENS) {
-            unsafe { tokens::<S, T>(s, a, scratch, tile, first, count, t, n) };
+            let weights = a.weights.add(first * panel);
+            if !F::PLAIN {
+                s.vectorize(Unpack::<F> {
+                    weights,
+                    panel,
+                    panels: count,
+                    blocks,
+                    tiles: a.scratch,
+                    format: PhantomData,
+                });
+            }
+            for (t, n) in a.tokens(S::TOKENS) {
+                if F::PLAIN {
+                    tokens::<S, F>(s, a, weights, panel, first, count, t, n);
+                } else {
+                    tokens::<S, T>(s, a, a.scratch, tile, first, count, t, n);
+                }
+            }
         }
         first += count;
     }
