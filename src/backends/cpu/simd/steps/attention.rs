@@ -1,8 +1,10 @@
-//! `attention`: one pass over the visible positions in blocks of 64 with a running maximum (online softmax; Milakov & Gimelshein 2018).
+//! `attention`: the fused kernel where its operands are laid out as it wants them; otherwise a plain pass over the visible positions.
 //!
-//! Blocks begin at multiples of 64 of the cache, so a token's result does not depend on what else the step carries.
+//! Both take positions in blocks of 64 with a running maximum (online softmax; Milakov & Gimelshein 2018). Blocks begin at
+//! multiples of 64 of the cache, so a token's result does not depend on what else the step carries.
 
 use super::{View, Worker};
+use crate::backends::cpu::simd::attention::{self, AttentionArgs};
 use crate::graph::plan::Step;
 use crate::ops::Attention;
 use crate::tensor::{Bounds, DType};
@@ -11,15 +13,58 @@ use half::{bf16, f16};
 /// Positions of a block.
 const BLOCK: usize = 64;
 
-/// A block of K or V widened to f32.
+/// Scratch of a thread for either way.
 pub(super) fn scratch_bytes(step: &Step, bounds: &Bounds) -> usize {
-    let width = step.operands[1].ty.shape.row().eval(bounds).max(step.operands[2].ty.shape.row().eval(bounds));
-    4 * (width + BLOCK + width)
+    let size = |slot: usize, dim: usize| step.operands[slot].ty.shape.dim(dim).eval(bounds);
+    let (heads, kv_heads, d, d_v) = (size(0, 1), size(1, 2), size(1, 0), size(2, 0));
+    let plain = 4 * (d.max(d_v) + BLOCK + d_v);
+    attention::scratch_bytes(heads, kv_heads, d, d_v).max(plain)
+}
+
+/// The fused kernel's arguments, if the operands are laid out as it wants them.
+fn fused_args(op: &Attention, x: &[View], out: &View) -> Option<AttentionArgs> {
+    let (q, k, v) = (&x[0], &x[1], &x[2]);
+    let row = |c: &View| c.dtype.row_bytes(c.ne[0]) == Some(c.nb[1]);
+    let capacity = k.nb[2].checked_div(k.nb[1])?;
+    let dense = row(k) && row(v) && k.nb[1] * capacity == k.nb[2] && v.nb[1] * capacity == v.nb[2];
+    let heads_dense = q.nb[1] == 4 * q.ne[0] && out.nb[1] == 4 * out.ne[0];
+    let known = matches!(k.dtype, DType::F16 | DType::F32) && k.dtype == v.dtype;
+    if !(dense && heads_dense && known && x.len() == 5) {
+        return None;
+    }
+    Some(AttentionArgs {
+        q: q.ptr.as_ptr() as *const f32,
+        q_stride: q.nb[2] / 4,
+        k: k.ptr.as_ptr(),
+        v: v.ptr.as_ptr(),
+        kv_type: k.dtype,
+        capacity,
+        out: out.ptr.as_mut_ptr() as *mut f32,
+        out_stride: out.nb[2] / 4,
+        tokens: out.ne[2],
+        heads: out.ne[1],
+        kv_heads: k.ne[2],
+        d: q.ne[0],
+        d_v: v.ne[0],
+        kv_start: x[3].ptr.as_ptr() as *const i32,
+        kv_slot: x[4].ptr.as_ptr() as *const i32,
+        see_until: (!op.causal).then_some(k.ne[1]),
+        window: op.window,
+        scale: op.scale,
+        softcap: op.softcap,
+        sinks: std::ptr::null(),
+    })
 }
 
 /// # Safety
 /// The module's contract.
 pub(super) unsafe fn run(op: &Attention, x: &[View], out: &View, worker: &mut Worker<'_>) {
+    if let Some(args) = fused_args(op, x, out) {
+        let units = worker.share(args.units());
+        // SAFETY: the views are what the arguments say; heads and tokens of these units are this thread's; positions up to a
+        // token's own were written by `kv_append`, and the cache is zeroed memory elsewhere.
+        return unsafe { attention::attention(worker.level, &args, units, worker.scratch) };
+    }
     let (q, k, v) = (&x[0], &x[1], &x[2]);
     // SAFETY: both are input vectors.
     let (start, slot) = unsafe { (x[3].i32s(), x[4].i32s()) };

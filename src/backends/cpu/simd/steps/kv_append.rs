@@ -1,8 +1,8 @@
 //! `kv_append`: rows into a cache, rounded to its type.
 
 use super::{View, Worker};
+use crate::backends::cpu::simd::vector;
 use crate::tensor::DType;
-use half::{bf16, f16};
 
 /// # Safety
 /// The module's contract. The result is the state itself.
@@ -18,17 +18,8 @@ pub(super) unsafe fn run(x: &[View], worker: &Worker<'_>) {
             };
             let from = new.at(0, head, t, 0) as *const f32;
             let to = state.at(0, row, head, 0);
-            for i in 0..new.ne[0] {
-                // SAFETY: element i of the new row and of the cache's row; heads are shared out among threads.
-                unsafe {
-                    let v = from.add(i).read();
-                    match state.dtype {
-                        DType::F16 => (to as *mut f16).add(i).write(f16::from_f32(v)),
-                        DType::Bf16 => (to as *mut bf16).add(i).write(bf16::from_f32(v)),
-                        _ => (to as *mut f32).add(i).write(v),
-                    }
-                }
-            }
+            // SAFETY: the new row and the cache's row have ne[0] elements; heads are shared out among threads.
+            unsafe { vector::convert(worker.level, DType::F32, state.dtype, from as *const u8, to, new.ne[0]) }
         }
     }
 }

@@ -23,6 +23,7 @@ mod soft_max;
 use super::Level;
 use super::memory::Ptr;
 use super::packed::{self, PackedMatrix};
+use super::vector::{Binary, Norm};
 use crate::graph::plan::Step;
 use crate::ops::{Op, rope_angles};
 use crate::tensor::{Bounds, DType};
@@ -196,18 +197,18 @@ pub(crate) unsafe fn run(step: &BoundStep<'_>, worker: &mut Worker<'_>) -> Resul
             Op::Quantize(_) => quantize::run(&x[0], &out[0], worker),
             Op::Matmul(_) => matmul::run(&x[0], &x[1], &out[0], worker),
             Op::QMatmul(op) => qmatmul::run(op, step.extra, x, &out[0], worker),
-            Op::Add(_) => elementwise::binary(x, &out[0], worker, |a, b| a + b),
-            Op::Sub(_) => elementwise::binary(x, &out[0], worker, |a, b| a - b),
-            Op::Mul(_) => elementwise::binary(x, &out[0], worker, |a, b| a * b),
-            Op::Div(_) => elementwise::binary(x, &out[0], worker, |a, b| a / b),
-            Op::Scale(op) => elementwise::unary(&x[0], &out[0], worker, |v| v * op.factor),
+            Op::Add(_) => elementwise::binary(Binary::Add, x, &out[0], worker),
+            Op::Sub(_) => elementwise::binary(Binary::Sub, x, &out[0], worker),
+            Op::Mul(_) => elementwise::binary(Binary::Mul, x, &out[0], worker),
+            Op::Div(_) => elementwise::binary(Binary::Div, x, &out[0], worker),
+            Op::Scale(op) => elementwise::scale(op.factor, &x[0], &out[0], worker),
             Op::Unary(op) => elementwise::activation(op.kind, &x[0], &out[0], worker),
             Op::Glu(op) => elementwise::glu(op.act, x, &out[0], worker),
             Op::Constant(op) => elementwise::fill(op.value, &out[0], worker),
-            Op::RmsNorm(op) => norm::rms_norm(op.eps, &x[0], None, &out[0], worker),
-            Op::RmsNormMul(op) => norm::rms_norm(op.eps, &x[0], Some(&x[1]), &out[0], worker),
+            Op::RmsNorm(op) => norm::run(Norm::Rms { eps: op.eps }, &x[0], None, &out[0], worker),
+            Op::RmsNormMul(op) => norm::run(Norm::Rms { eps: op.eps }, &x[0], Some(&x[1]), &out[0], worker),
             Op::AddRmsNormMul(op) => norm::add_rms_norm(op.eps, x, out, worker),
-            Op::LayerNorm(op) => norm::layer_norm(op.eps, &x[0], &out[0], worker),
+            Op::LayerNorm(op) => norm::run(Norm::Layer { eps: op.eps }, &x[0], None, &out[0], worker),
             Op::Rope(op) => rope::run(op, step.extra, x, &out[0], worker),
             Op::KvAppend(_) => kv_append::run(x, worker),
             Op::KvMask(op) => kv_mask::run(op, x, &out[0], worker),

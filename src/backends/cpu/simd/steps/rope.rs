@@ -1,6 +1,7 @@
 //! `rope`: cos and sin once a token, then every head.
 
 use super::{Extra, View, Worker};
+use crate::backends::cpu::simd::vector::{self, RopePairs};
 use crate::ops::{Rope, RopeMode};
 
 /// # Safety
@@ -27,22 +28,12 @@ pub(super) unsafe fn run(op: &Rope, extra: &Extra, x: &[View], out: &View, worke
         }
         for head in heads.clone() {
             let (from, to) = (x[0].at(0, head, t, 0) as *const f32, out.at(0, head, t, 0) as *mut f32);
-            for i in 0..half {
-                let (a, b) = match op.mode {
-                    RopeMode::Norm => (2 * i, 2 * i + 1),
-                    RopeMode::Neox => (i, i + half),
-                };
-                // SAFETY: both elements are within the head; they are read before they are written.
-                unsafe {
-                    let (x0, x1) = (from.add(a).read(), from.add(b).read());
-                    to.add(a).write(x0 * cos[i] - x1 * sin[i]);
-                    to.add(b).write(x0 * sin[i] + x1 * cos[i]);
-                }
-            }
-            for i in op.n_dims..out.ne[0] {
-                // SAFETY: element i of the head.
-                unsafe { to.add(i).write(from.add(i).read()) }
-            }
+            let pairs = match op.mode {
+                RopeMode::Norm => RopePairs::Interleaved,
+                RopeMode::Neox => RopePairs::Halves,
+            };
+            // SAFETY: heads of ne[0] elements; in place they are the same.
+            unsafe { vector::rope(worker.level, pairs, from, cos.as_ptr(), sin.as_ptr(), half, to, out.ne[0]) }
         }
     }
 }
