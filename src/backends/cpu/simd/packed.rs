@@ -91,9 +91,9 @@ const fn group(dtype: DType) -> Option<(usize, usize)> {
     })
 }
 
-/// Rows shorter than this are not multiplied in integers: quantizing the activations would save little and cost accuracy, as the
-/// rounding errors of a short sum do not average out.
-const MIN_INTEGER_K: usize = 256;
+/// Rows shorter than this are multiplied in f32. The rounding errors of quantized activations do not average out over a short
+/// sum, and a model this narrow is small enough that exactness is worth more than speed.
+const MIN_INTEGER_K: usize = 768;
 
 pub(crate) const fn class(dtype: DType, k: usize) -> Class {
     match dtype {

@@ -106,7 +106,8 @@ impl Case {
         let product = |(w, x): (&f32, &f32)| f64::from(*w) * f64::from(*x);
         let sum: f64 = w.iter().zip(x).map(product).sum();
         let size: f64 = w.iter().zip(x).map(|p| product(p).abs()).sum();
-        let roundings = (k / 32) as f64 + if activation_type(self.matrix.dtype(), k) == DType::Q8A { 6.0 } else { 33.0 };
+        let roundings =
+            (k / 32) as f64 + if activation_type(self.matrix.dtype(), k) == DType::Q8A { 6.0 } else { 33.0 };
         // A block's dot product and its minimum may cancel: their sizes are bounded by those of weights without it.
         let cancel =
             if matches!(self.matrix.dtype(), DType::Q4K | DType::Q5K | DType::Q4_1 | DType::Q5_1) { 4.0 } else { 1.0 };
