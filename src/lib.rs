@@ -9,6 +9,7 @@
 #![warn(missing_docs)]
 
 pub mod backends;
+pub mod engine;
 pub mod graph;
 pub mod models;
 pub mod ops;
