@@ -1,5 +1,6 @@
 //! Errors of the engine.
 
+use super::SamplerError;
 use crate::models::ModelError;
 use crate::models::gguf::GgufError;
 use crate::text::TokenizerError;
@@ -41,6 +42,9 @@ pub enum EngineError {
         /// Tokens that fit.
         context: usize,
     },
+    /// No token can be chosen.
+    #[error(transparent)]
+    Sampler(#[from] SamplerError),
     /// An option that cannot be.
     #[error("{name}: {reason}")]
     Option {
