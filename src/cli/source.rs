@@ -1,0 +1,63 @@
+//! [`ModelSource`]: where a model comes from.
+
+use super::Failure;
+use super::io::{is_dash, read_bytes};
+use crate::models::gguf::{Gguf, Header};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Where a model comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelSource {
+    /// A GGUF file.
+    Path(PathBuf),
+    /// A GGUF file from stdin.
+    Stdin,
+}
+
+impl ModelSource {
+    /// From what `--model` says.
+    pub fn from_option(path: Option<&Path>) -> Result<ModelSource, Failure> {
+        match path {
+            Some(path) if is_dash(path) => Ok(ModelSource::Stdin),
+            Some(path) => Ok(ModelSource::Path(path.to_path_buf())),
+            None => Err(Failure::new("no model was given").hint("give a GGUF file with --model FILE")),
+        }
+    }
+
+    /// The opened file, checked.
+    pub fn gguf(&self) -> Result<Gguf, Failure> {
+        match self {
+            ModelSource::Path(path) => Ok(Gguf::open(path)?),
+            ModelSource::Stdin => Ok(Gguf::from_bytes(read_bytes(Path::new("-"))?)?),
+        }
+    }
+
+    /// Why the engine cannot open a file, named, and with a better hint if the file shows the reason.
+    pub fn explain(&self, failure: Failure, header: Option<&Header>) -> Failure {
+        let failure = match failure {
+            Failure::Error { message, hint } => {
+                let name = self.to_string();
+                let message = if message.contains(&name) { message } else { format!("{name}: {message}") };
+                Failure::Error { message, hint }
+            }
+            other => other,
+        };
+        match header {
+            Some(header) if header.tensors().is_empty() => {
+                Failure::new(format!("{self} has no tensors, only a vocabulary"))
+                    .hint("it can tokenize and detokenize; this needs a file with weights")
+            }
+            _ => failure,
+        }
+    }
+}
+
+impl fmt::Display for ModelSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ModelSource::Path(path) => path.display().fmt(f),
+            ModelSource::Stdin => f.write_str("stdin"),
+        }
+    }
+}
