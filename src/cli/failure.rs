@@ -121,10 +121,16 @@ pub fn parse<P: clap::Parser>() -> Result<P, ExitCode> {
         let message = paragraphs.next().unwrap_or_default();
         let tip = paragraphs.find_map(|p| p.trim_start().strip_prefix("tip: ")).map(str::to_string);
         let usage = text.lines().find_map(|line| line.strip_prefix("Usage: ")).and_then(help_command);
-        let hint = tip.or(usage).unwrap_or_else(|| "see --help".to_string());
+        let hint = tip.or(usage).unwrap_or_else(|| format!("see `{} --help`", called()));
         complain(message.strip_prefix("error: ").unwrap_or(message), Some(&hint));
         ExitCode::from(2)
     })
+}
+
+/// The program and the subcommand that was asked for.
+fn called() -> String {
+    let command = std::env::args().nth(1).filter(|arg| !arg.starts_with('-'));
+    format!("{}{}", env!("CARGO_PKG_NAME"), command.map(|c| format!(" {c}")).unwrap_or_default())
 }
 
 /// From a usage line, how to ask for help: the words before the first argument.

@@ -10,12 +10,14 @@ use crate::engine::{
 use crate::text::{DecodeOptions, EncodeOptions};
 use clap::Args;
 use serde::Serialize;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 /// Continue a prompt
 #[derive(Args, Debug)]
 #[command(
-    after_help = "The prompt and its continuation go to stdout as they come, with a newline at the end; speeds and counts go to stderr.
+    after_help = "The prompt and its continuation go to stdout as they come, and nothing else (on a terminal a last newline);
+speeds and counts go to stderr.
 
 Examples:
   rocmforge generate -m model.gguf --prompt 'Once upon a time' -n 100 --temp 0
@@ -142,7 +144,7 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
     let mut writer = Writer::new(&args, text)?;
     let seed = sampler.options().seed;
     let summary = match generate(&args, &mut session, &ids, sampler, &mut writer) {
-        // What was generated stays; without an end of the line it would be hard to read.
+        // What was generated stays.
         Err(failure) => return writer.finish().and(Err(failure)),
         Ok(summary) => summary,
     };
@@ -242,9 +244,9 @@ impl Writer {
         self.out.flush()
     }
 
-    /// Ends the last line.
+    /// Ends the last line on a terminal. Elsewhere the output is the text and nothing else.
     fn finish(&mut self) -> Result<(), Failure> {
-        if self.stream && !self.at_line_start {
+        if self.stream && !self.at_line_start && std::io::stdout().is_terminal() {
             self.show("\n")?;
         }
         self.out.flush()
