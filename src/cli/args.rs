@@ -3,7 +3,6 @@
 use super::source::ModelSource;
 use super::{Failure, progress};
 use crate::engine::{Cancel, EngineError, KvType, LoadOptions, Model, Session, SessionOptions};
-use crate::models::gguf::Header;
 use crate::text::Tokenizer;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -81,20 +80,17 @@ impl ModelArgs {
     /// Opens the model for another number of threads.
     pub fn open_with(&self, threads: usize, cancel: &Cancel) -> Result<Model, Failure> {
         let source = ModelSource::from_option(self.file.model.as_deref())?;
-        let ModelSource::Path(path) = &source else {
-            return Err(
-                Failure::new("a model that is run cannot come from stdin").hint("give a file with --model FILE")
-            );
-        };
+        let gguf = source.weights()?;
         let bar = progress::bytes("loading");
-        let opened = Model::open(path, &LoadOptions { threads }, &mut |at| {
+        let options = LoadOptions { threads, ..LoadOptions::default() };
+        let opened = Model::from_gguf(gguf, &options, &mut |at| {
             progress::set(&bar, at.done, at.total);
             !cancel.is_cancelled()
         });
         bar.finish_and_clear();
         let model = opened.map_err(|error| match error {
             EngineError::Cancelled => Failure::Interrupted("while the model was loaded"),
-            error => source.explain(error.into(), Header::read(path).ok().as_ref()),
+            error => source.name(error.into()),
         })?;
         model.warnings().iter().for_each(|warning| warn(warning));
         Ok(model)

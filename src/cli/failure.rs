@@ -1,6 +1,7 @@
 //! [`Failure`]: how a program ends other than well, and what the user is told.
 
 use crate::engine::EngineError;
+use crate::models::ModelError;
 use crate::models::gguf::GgufError;
 use std::fmt::Display;
 use std::process::ExitCode;
@@ -42,6 +43,7 @@ impl From<EngineError> for Failure {
         match error {
             EngineError::Cancelled => Failure::Interrupted("cancelled"),
             EngineError::Gguf(error) => error.into(),
+            EngineError::Model(error) => error.into(),
             EngineError::ContextFull { needed, .. } => {
                 failure.hint(format!("give fewer tokens or a larger context: --ctx {needed}"))
             }
@@ -52,6 +54,20 @@ impl From<EngineError> for Failure {
             }
             EngineError::Sampler(_) => failure.hint("try another file of the model; --temp 0 and no penalties rule out the sampler"),
             _ => failure,
+        }
+    }
+}
+
+impl From<ModelError> for Failure {
+    fn from(error: ModelError) -> Failure {
+        let failure = Failure::new(&error);
+        match error {
+            ModelError::UnknownArchitecture { .. } => failure.hint("docs/add-an-architecture.md tells how to add one"),
+            ModelError::Unsupported(_) | ModelError::TensorType { .. } => failure.hint("try another file of the model"),
+            ModelError::MissingTensor { .. } | ModelError::TensorShape { .. } => {
+                failure.hint("`rocmforge inspect` lists the tensors; was the file converted for this architecture?")
+            }
+            _ => failure.hint("`rocmforge inspect` shows the metadata; convert the model again if it is wrong"),
         }
     }
 }

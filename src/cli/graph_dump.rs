@@ -60,12 +60,11 @@ pub struct GraphDumpArgs {
 /// Runs it.
 pub fn run(args: GraphDumpArgs) -> Result<(), Failure> {
     let source = ModelSource::from_option(args.file.model.as_deref())?;
-    let gguf = source.gguf()?;
+    let gguf = source.weights()?;
     let kv_type = if args.kv_type == KvTypeArg::F32 { DType::F32 } else { DType::F16 };
     let Stage::Source = args.stage;
     let options = GraphOptions { bounds: Bounds { t: args.chunk, s: args.ctx, r: args.chunk }, kv_type };
-    let graph =
-        build(gguf.header(), &options).map_err(|error| source.explain(Failure::new(error), Some(gguf.header())))?;
+    let graph = build(gguf.header(), &options).map_err(|error| source.name(error.into()))?;
     let text = match args.format {
         GraphFormat::Text => text::print(&graph),
         GraphFormat::Dot => to_dot(&graph),

@@ -2,7 +2,7 @@
 
 use super::Failure;
 use super::io::{is_dash, read_bytes};
-use crate::models::gguf::{Gguf, Header};
+use crate::models::gguf::Gguf;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -33,22 +33,21 @@ impl ModelSource {
         }
     }
 
-    /// Why the engine cannot open a file, named, and with a better hint if the file shows the reason.
-    pub fn explain(&self, failure: Failure, header: Option<&Header>) -> Failure {
-        let failure = match failure {
-            Failure::Error { message, hint } => {
-                let name = self.to_string();
-                let message = if message.contains(&name) { message } else { format!("{name}: {message}") };
-                Failure::Error { message, hint }
-            }
+    /// The opened file, which must have weights.
+    pub fn weights(&self) -> Result<Gguf, Failure> {
+        let gguf = self.gguf()?;
+        if gguf.tensors().is_empty() {
+            return Err(Failure::new(format!("{self} has no tensors, only a vocabulary"))
+                .hint("it can tokenize and detokenize; this needs a file with weights"));
+        }
+        Ok(gguf)
+    }
+
+    /// A failure with the name of the file.
+    pub fn name(&self, failure: Failure) -> Failure {
+        match failure {
+            Failure::Error { message, hint } => Failure::Error { message: format!("{self}: {message}"), hint },
             other => other,
-        };
-        match header {
-            Some(header) if header.tensors().is_empty() => {
-                Failure::new(format!("{self} has no tensors, only a vocabulary"))
-                    .hint("it can tokenize and detokenize; this needs a file with weights")
-            }
-            _ => failure,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Errors of the engine.
 
 use super::SamplerError;
+use crate::backends::BackendError;
+use crate::graph::plan::PlanError;
 use crate::models::ModelError;
 use crate::models::gguf::GgufError;
 use crate::text::TokenizerError;
@@ -18,6 +20,12 @@ pub enum EngineError {
     /// The vocabulary cannot be used.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// The graph cannot be planned.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The backend cannot prepare or run the plan.
+    #[error(transparent)]
+    Backend(BackendError),
     /// Text was asked of a model whose file has no tokenizer.
     #[error("this file has no tokenizer (tokenizer.ggml.model): give token ids instead of text")]
     NoTokenizer,
@@ -56,4 +64,13 @@ pub enum EngineError {
     /// [`Cancel`](super::Cancel) was used. What was evaluated before stays in the cache.
     #[error("cancelled")]
     Cancelled,
+}
+
+impl From<BackendError> for EngineError {
+    fn from(error: BackendError) -> EngineError {
+        match error {
+            BackendError::Cancelled => EngineError::Cancelled,
+            error => EngineError::Backend(error),
+        }
+    }
 }

@@ -1,6 +1,9 @@
 //! [`Session`]: a KV cache with the programs for prefill and decode.
 
 use super::{EngineError, Model};
+use crate::backends::{Program, States};
+use crate::graph::plan::{MemoryBill, Plan};
+use crate::tensor::Bounds;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,6 +20,10 @@ impl Cancel {
     /// Whether [`Cancel::cancel`] was called.
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
+    }
+
+    fn flag(&self) -> &AtomicBool {
+        &self.0
     }
 
     /// Withdraws the request.
@@ -50,53 +57,239 @@ pub struct SessionOptions {
     pub cancel: Cancel,
 }
 
-/// The state of one conversation. `Send`, so that it can live in any thread.
-#[derive(Debug)]
-pub struct Session {}
+/// The most bytes of logits that `prefill_all` computes at once.
+const LOGITS_BYTES: usize = 64 << 20;
+
+/// The state of one conversation: a KV cache and the programs that fill it. `Send`, so that it can live in any thread.
+pub struct Session {
+    model: Model,
+    options: SessionOptions,
+    context: usize,
+    chunk: usize,
+    states: Box<dyn States>,
+    prefill: Runner,
+    decode: Runner,
+    /// Made when logits of every token are asked for the first time.
+    all_rows: Option<Runner>,
+    position: usize,
+    logits: Vec<f32>,
+    memory: MemoryBill,
+}
+
+/// A program with the order of its inputs.
+struct Runner {
+    program: Box<dyn Program>,
+    /// Where `tokens`, `positions`, `kv_slot`, `kv_start` and `rows` stand among the plan's inputs.
+    inputs: [Option<usize>; 5],
+    tokens: usize,
+}
+
+const INPUTS: [&str; 5] = ["tokens", "positions", "kv_slot", "kv_start", "rows"];
+
+impl Runner {
+    fn new(model: &Model, plan: &Plan) -> Result<Runner, EngineError> {
+        let program = model.backend().lower(plan, model.weights())?;
+        let inputs = INPUTS.map(|name| plan.inputs.iter().position(|p| p.name == name));
+        Ok(Runner { program, inputs, tokens: plan.bounds.t })
+    }
+
+    /// Evaluates `ids` from `position` on; the logits of the tokens in `rows` are the program's output afterwards.
+    fn run(
+        &mut self,
+        states: &mut dyn States,
+        ids: &[u32],
+        position: usize,
+        rows: std::ops::Range<usize>,
+        cancel: &Cancel,
+    ) -> Result<&[f32], EngineError> {
+        let count = |from: usize, n: usize| (from..from + n).map(|i| i as i32).collect::<Vec<i32>>();
+        let slots = count(position, ids.len());
+        let values = [
+            ids.iter().map(|&i| i as i32).collect(),
+            slots.clone(),
+            slots,
+            vec![0; ids.len()],
+            count(rows.start, rows.len()),
+        ];
+        for (index, values) in self.inputs.iter().zip(&values) {
+            if let Some(index) = index {
+                self.program.set_input(*index, bytemuck::cast_slice(values))?;
+            }
+        }
+        let bounds = Bounds { t: ids.len(), s: position + ids.len(), r: rows.len() };
+        self.program.run(states, &bounds, cancel.flag())?;
+        Ok(self.program.output(0))
+    }
+}
 
 impl Session {
     /// A session with an empty cache.
-    pub fn new(_model: &Model, _options: &SessionOptions) -> Result<Session, EngineError> {
-        todo!()
+    ///
+    /// # Errors
+    /// If the context or chunk cannot be, or memory is short.
+    pub fn new(model: &Model, options: &SessionOptions) -> Result<Session, EngineError> {
+        let context = if options.context == 0 { model.config().n_ctx_train.min(4096) } else { options.context };
+        if context > i32::MAX as usize {
+            let reason = format!("{context} tokens are more than positions can count");
+            return Err(EngineError::Option { name: "context", reason });
+        }
+        let chunk = if options.chunk == 0 { 512 } else { options.chunk }.min(context);
+        let plan = |t: usize, r: usize| model.plan(Bounds { t, s: context, r }, options.kv_type);
+        let (prefill, decode) = (plan(chunk, 1)?, plan(1, 1)?);
+        let states = model.backend().states(&decode)?;
+        let memory = MemoryBill {
+            arena: prefill.bill.arena + decode.bill.arena,
+            scratch: prefill.bill.scratch + decode.bill.scratch,
+            ..decode.bill
+        };
+        Ok(Session {
+            prefill: Runner::new(model, &prefill)?,
+            decode: Runner::new(model, &decode)?,
+            all_rows: None,
+            model: model.clone(),
+            options: options.clone(),
+            context,
+            chunk,
+            states,
+            position: 0,
+            logits: Vec::with_capacity(model.config().n_vocab),
+            memory,
+        })
     }
 
     /// The model.
     pub fn model(&self) -> &Model {
-        todo!()
+        &self.model
     }
 
     /// Tokens that the cache holds at most.
     pub fn context(&self) -> usize {
-        todo!()
+        self.context
     }
 
     /// Tokens in the cache.
     pub fn position(&self) -> usize {
-        todo!()
+        self.position
     }
 
-    /// Evaluates tokens in chunks; afterwards [`Session::logits`] are those of the last one. `progress` gets tokens done and tokens in all.
-    pub fn prefill(&mut self, _ids: &[u32], _progress: &mut dyn FnMut(usize, usize)) -> Result<(), EngineError> {
-        todo!()
+    /// The memory that the plans predicted: weights, KV cache, and the arenas and scratch of prefill and decode.
+    pub fn memory(&self) -> MemoryBill {
+        self.memory
+    }
+
+    /// The memory that was allocated, counted by who allocated it.
+    pub fn allocated(&self) -> MemoryBill {
+        let (prefill, decode) = (self.prefill.program.allocated(), self.decode.program.allocated());
+        MemoryBill {
+            weights: self.model.weights().allocated(),
+            mapped: self.memory.mapped,
+            kv: self.states.bytes(),
+            arena: prefill.arena + decode.arena,
+            scratch: prefill.scratch + decode.scratch,
+        }
+    }
+
+    /// Evaluates tokens in chunks; afterwards [`Session::logits`] are those of the last one. `progress` gets tokens done and tokens
+    /// in all.
+    ///
+    /// # Errors
+    /// Without tokens, with an id that is not in the vocabulary, when the context is too short (nothing is evaluated then), or
+    /// when cancelled: whole chunks evaluated before stay in the cache.
+    pub fn prefill(&mut self, ids: &[u32], progress: &mut dyn FnMut(usize, usize)) -> Result<(), EngineError> {
+        self.check(ids)?;
+        progress(0, ids.len());
+        let mut done = 0;
+        for chunk in ids.chunks(self.chunk) {
+            let last = done + chunk.len() == ids.len();
+            let runner = if chunk.len() == 1 { &mut self.decode } else { &mut self.prefill };
+            let rows = if last { chunk.len() - 1..chunk.len() } else { 0..0 };
+            let logits = runner.run(&mut *self.states, chunk, self.position, rows, &self.options.cancel)?;
+            if last {
+                self.logits.clear();
+                self.logits.extend_from_slice(logits);
+            }
+            self.position += chunk.len();
+            done += chunk.len();
+            progress(done, ids.len());
+        }
+        Ok(())
     }
 
     /// Evaluates tokens in chunks and hands the logits of each to `each` with its index in `ids`.
-    pub fn prefill_all(&mut self, _ids: &[u32], _each: &mut dyn FnMut(usize, &[f32])) -> Result<(), EngineError> {
-        todo!()
+    ///
+    /// # Errors
+    /// As [`Session::prefill`].
+    pub fn prefill_all(&mut self, ids: &[u32], each: &mut dyn FnMut(usize, &[f32])) -> Result<(), EngineError> {
+        self.check(ids)?;
+        let vocabulary = self.model.config().n_vocab;
+        let runner = match &mut self.all_rows {
+            Some(runner) => runner,
+            slot => {
+                let rows = (LOGITS_BYTES / (4 * vocabulary)).clamp(1, self.chunk);
+                let plan = self.model.plan(Bounds { t: rows, s: self.context, r: rows }, self.options.kv_type)?;
+                slot.insert(Runner::new(&self.model, &plan)?)
+            }
+        };
+        for (i, chunk) in ids.chunks(runner.tokens).enumerate() {
+            let first = i * runner.tokens;
+            let logits = runner.run(&mut *self.states, chunk, self.position, 0..chunk.len(), &self.options.cancel)?;
+            for (row, logits) in logits.chunks_exact(vocabulary).enumerate() {
+                each(first + row, logits);
+                if first + row + 1 == ids.len() {
+                    self.logits.clear();
+                    self.logits.extend_from_slice(logits);
+                }
+            }
+            self.position += chunk.len();
+        }
+        Ok(())
     }
 
     /// Evaluates one token and returns its logits.
-    pub fn decode(&mut self, _id: u32) -> Result<&[f32], EngineError> {
-        todo!()
+    ///
+    /// # Errors
+    /// As [`Session::prefill`].
+    pub fn decode(&mut self, id: u32) -> Result<&[f32], EngineError> {
+        self.check(&[id])?;
+        let logits = self.decode.run(&mut *self.states, &[id], self.position, 0..1, &self.options.cancel)?;
+        self.logits.clear();
+        self.logits.extend_from_slice(logits);
+        self.position += 1;
+        Ok(&self.logits)
     }
 
-    /// The logits of the last token evaluated by `prefill` or `decode`; empty before.
+    /// The logits of the last token evaluated; empty before.
     pub fn logits(&self) -> &[f32] {
-        todo!()
+        &self.logits
     }
 
     /// Forgets all tokens from `len` on.
-    pub fn truncate(&mut self, _len: usize) {
-        todo!()
+    pub fn truncate(&mut self, len: usize) {
+        self.position = self.position.min(len);
+        self.logits.clear();
+    }
+
+    fn check(&self, ids: &[u32]) -> Result<(), EngineError> {
+        if ids.is_empty() {
+            return Err(EngineError::EmptyPrompt);
+        }
+        let vocabulary = self.model.config().n_vocab;
+        if let Some(index) = ids.iter().position(|&id| id as usize >= vocabulary) {
+            return Err(EngineError::TokenOutOfVocabulary { id: ids[index], index, vocabulary });
+        }
+        let needed = self.position.saturating_add(ids.len());
+        if needed > self.context {
+            return Err(EngineError::ContextFull { needed, context: self.context });
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("position", &self.position)
+            .field("context", &self.context)
+            .finish_non_exhaustive()
     }
 }

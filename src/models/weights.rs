@@ -3,7 +3,7 @@
 use super::ModelError;
 use super::gguf::Header;
 use crate::graph::{Builder, Value};
-use crate::tensor::{DType, Shape};
+use crate::tensor::Shape;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
@@ -47,10 +47,7 @@ impl<'a> WeightMap<'a> {
                 purpose,
             });
         }
-        if matches!(
-            info.dtype,
-            DType::I8 | DType::I16 | DType::I32 | DType::I64 | DType::F64 | DType::Q8_1 | DType::Q8K
-        ) {
+        if !info.dtype.is_weight() {
             let found = info.dtype.to_string();
             return Err(ModelError::TensorType {
                 name: name.to_string(),

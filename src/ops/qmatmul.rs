@@ -41,6 +41,9 @@ impl OpDef for QMatmul {
         if w.shape.rank() > 2 {
             return Err(InferError::operand("w", w, "a matrix [k, n]"));
         }
+        if !w.dtype.is_weight() {
+            return Err(InferError::operand("w", w, "a type of weights"));
+        }
         if x.dtype != DType::F32 && x.dtype != DType::Q8A {
             return Err(InferError::operand("x", x, "f32 or q8_a elements"));
         }
@@ -78,23 +81,11 @@ impl OpDef for QMatmul {
         Matmul {}.flops(operands, outs, bounds)
     }
 
-    fn in_place(&self) -> &'static [usize] {
-        // Every element of the residual is read just before the same element of the result is written.
-        match (self.residual, self.bias) {
-            (true, true) => &[3],
-            (true, false) => &[2],
-            _ => &[],
-        }
-    }
-
     fn cases() -> Vec<Case> {
         let t = Dim::from(Sym::T);
         let mut cases = Vec::new();
         for &dtype in DType::ALL {
-            let plain = matches!(dtype, DType::F32 | DType::F16 | DType::Bf16);
-            if !plain && !crate::tensor::quant::can_quantize(dtype)
-                || matches!(dtype, DType::Q8A | DType::Q8_1 | DType::Q8K)
-            {
+            if !dtype.is_weight() || !crate::tensor::quant::can_quantize(dtype) {
                 continue;
             }
             for (tokens, n) in [(1, 33), (3, 17), (19, 48)] {

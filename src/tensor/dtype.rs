@@ -100,9 +100,13 @@ dtypes! {
     Q1_0 = "q1_0", Some(41), 128, 18;
     /// 2-bit, one f16 scale per 64.
     Q2_0 = "q2_0", Some(42), 64, 18;
-    /// Activations quantized for integer kernels: f32 scale, two i16 sums (first and second 16), 32 int8 values.
-    /// Made at run time only; it has no GGUF number.
-    Q8A = "q8_a", None, 32, 40;
+    /// Activations quantized for integer kernels: f32 scale, scaled sum, three offset sums (all, first and second 16), 32
+    /// int8 values. Made at run time only; it has no GGUF number.
+    Q8A = "q8_a", None, 32, 52;
+    /// OCP microscaling FP6 (E2M3) with an E8M0 scale per 32.
+    Mxfp6E2m3 = "mxfp6_e2m3", None, 32, 25;
+    /// OCP microscaling FP6 (E3M2) with an E8M0 scale per 32.
+    Mxfp6E3m2 = "mxfp6_e3m2", None, 32, 25;
 }
 
 impl DType {
@@ -119,6 +123,15 @@ impl DType {
     /// Whether elements are stored in blocks that must be dequantized.
     pub const fn is_quantized(self) -> bool {
         self.block_len() > 1
+    }
+
+    /// Whether weights come in this type: floats that models are stored in, and quantized types that are not for activations.
+    pub const fn is_weight(self) -> bool {
+        match self {
+            DType::F32 | DType::F16 | DType::Bf16 => true,
+            DType::Q8A | DType::Q8K | DType::Q8_1 => false,
+            other => other.is_quantized(),
+        }
     }
 
     /// Bytes of a row of `len` elements; `None` if `len` is no multiple of the block or the product overflows.

@@ -5,31 +5,28 @@
 //! no token: such a symbol ends as the tokens of its single bytes, and bytes without a token vanish.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 
-use super::byte_level::byte_to_char;
+use super::byte_level::{byte_to_char, occurs_in_utf8};
 use super::error::TokenizerError;
 use super::hash::FoldState;
-use super::merge::{Merger, Symbol};
+use super::merge::{Join, Merger, Symbol};
 use super::pretokenizer::{Pretokenizer, Splitter};
 use super::vocab::Vocab;
+use super::word_cache::WordCache;
 
 const MERGES: &str = "tokenizer.ggml.merges";
-/// Words up to this length are encoded once a text.
-const CACHED_WORD: usize = 48;
 
 pub(super) struct Bpe {
     pretokenizer: &'static Pretokenizer,
     splitter: Splitter,
     /// Symbol ids (in the vocabulary's table, where non-tokens follow the tokens) of a pair, to rank and joined symbol.
-    merges: HashMap<u64, (u32, u32), FoldState>,
+    merges: HashMap<u64, Join, FoldState>,
     /// The symbol of each byte's character; unused if words are merged as text.
     byte_symbols: [u32; 256],
     /// The tokens for single bytes of symbols that are no tokens.
     byte_tokens: [Option<u32>; 256],
 }
-
-/// Where the ids of a word stand in the output, by word; lives for one text.
-type Cache<'t> = HashMap<&'t [u8], (u32, u32), FoldState>;
 
 impl Bpe {
     pub(super) fn new(
@@ -55,12 +52,18 @@ impl Bpe {
             true => vocab.find(&[byte as u8]),
             false => vocab.find(format!("<0x{byte:02X}>").as_bytes()),
         });
-        let missing = match pretokenizer.byte_level {
-            true => byte_symbols.iter().filter(|&&symbol| symbol as usize >= vocab.len()).count(),
-            false => byte_tokens.iter().filter(|token| token.is_none()).count(),
-        };
+        let missing = (0..=255).filter(|&byte| {
+            let token = match pretokenizer.byte_level {
+                true => Some(byte_symbols[usize::from(byte)]).filter(|&symbol| (symbol as usize) < vocab.len()),
+                false => byte_tokens[usize::from(byte)],
+            };
+            token.is_none() && occurs_in_utf8(byte)
+        });
+        let missing = missing.count();
         if missing > 0 {
-            vocab.warnings.push(format!("{missing} of 256 bytes have no token: they are left out of texts that contain them"));
+            vocab
+                .warnings
+                .push(format!("{missing} of 256 bytes have no token: they are left out of texts that contain them"));
         }
         let merges = merge_table(merges, vocab)?;
         Ok(Bpe { pretokenizer, splitter: Splitter::new(pretokenizer), merges, byte_symbols, byte_tokens })
@@ -72,21 +75,14 @@ impl Bpe {
 
     /// Appends the ids of `text`; if the pre-tokenizer works on escaped text, spaces are already ▁.
     pub(super) fn encode(&self, vocab: &Vocab, text: &str, merger: &mut Merger, out: &mut Vec<u32>) {
-        let mut cache: Cache = HashMap::with_hasher(FoldState::new());
+        let mut cache = WordCache::new();
         let mut spelling = String::new();
         for range in self.splitter.split(text) {
             let word = &text[range];
-            if word.len() > CACHED_WORD {
+            let Ok(()) = cache.encode(word, out, |out| {
                 self.encode_word(vocab, word, &mut spelling, merger, out);
-                continue;
-            }
-            if let Some(&(start, end)) = cache.get(word.as_bytes()) {
-                out.extend_from_within(start as usize..end as usize);
-                continue;
-            }
-            let start = out.len() as u32;
-            self.encode_word(vocab, word, &mut spelling, merger, out);
-            cache.insert(word.as_bytes(), (start, out.len() as u32));
+                Ok::<_, Infallible>(())
+            });
         }
     }
 
@@ -143,10 +139,7 @@ fn pair_key(left: u32, right: u32) -> u64 {
 }
 
 /// Merges by symbol ids. Texts that are no tokens are added to the table behind the tokens.
-fn merge_table(
-    merges: &[String],
-    vocab: &mut Vocab,
-) -> Result<HashMap<u64, (u32, u32), FoldState>, TokenizerError> {
+fn merge_table(merges: &[String], vocab: &mut Vocab) -> Result<HashMap<u64, Join, FoldState>, TokenizerError> {
     let mut table = HashMap::with_capacity_and_hasher(merges.len(), FoldState::new());
     let mut joined = String::new();
     for (rank, merge) in merges.iter().enumerate() {
@@ -162,7 +155,7 @@ fn merge_table(
         joined.push_str(right);
         let key = pair_key(vocab.table.insert(left).0, vocab.table.insert(right).0);
         let id = vocab.table.insert(&joined).0;
-        table.entry(key).or_insert((rank as u32, id));
+        table.entry(key).or_insert(Join { rank: rank as u32, id });
     }
     Ok(table)
 }

@@ -23,6 +23,11 @@ pub(super) fn char_to_byte(c: char) -> Option<u8> {
     }
 }
 
+/// Whether a byte occurs in UTF-8 at all: a vocabulary may lack the others.
+pub(super) fn occurs_in_utf8(byte: u8) -> bool {
+    !matches!(byte, 0xC0 | 0xC1 | 0xF5..=0xFF)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

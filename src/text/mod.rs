@@ -12,13 +12,16 @@ mod error;
 mod hash;
 mod merge;
 pub mod pretokenizer;
-mod special;
 mod spec;
+mod special;
 mod spm;
 mod stream;
 mod string_table;
+#[cfg(test)]
+mod tests;
 mod tokenizer;
 mod vocab;
+mod word_cache;
 mod wordpiece;
 
 pub use error::TokenizerError;

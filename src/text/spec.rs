@@ -42,7 +42,7 @@ pub struct VocabSpec<'a> {
     pub token_types: Option<Cow<'a, [i32]>>,
     /// `tokenizer.ggml.merges`, best first, each two texts with a space between.
     pub merges: Option<Cow<'a, [String]>>,
-    /// `tokenizer.ggml.bos_token_id`.
+    /// `tokenizer.ggml.bos_token_id`; for WordPiece files that lack it `cls_token_id`.
     pub bos: Option<u32>,
     /// `tokenizer.ggml.eos_token_id`.
     pub eos: Option<u32>,
@@ -110,7 +110,10 @@ impl<'a> VocabSpec<'a> {
             scores: scores(meta)?,
             token_types: meta.i32s("tokenizer.ggml.token_type")?,
             merges: meta.strings("tokenizer.ggml.merges")?.map(Cow::Borrowed),
-            bos: id("tokenizer.ggml.bos_token_id")?,
+            bos: match model {
+                TokenizerModel::Bert => either("tokenizer.ggml.bos_token_id", "tokenizer.ggml.cls_token_id")?,
+                _ => id("tokenizer.ggml.bos_token_id")?,
+            },
             eos: id("tokenizer.ggml.eos_token_id")?,
             eot: id("tokenizer.ggml.eot_token_id")?,
             eom: id("tokenizer.ggml.eom_token_id")?,

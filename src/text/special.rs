@@ -28,7 +28,7 @@ struct Special {
 pub(super) struct SpecialTokens {
     /// Longest first.
     tokens: Vec<Special>,
-    /// Indices into `tokens` by their first two bytes; a token of one byte stands under every second byte.
+    /// Indices into `tokens` by their first two bytes.
     by_start: HashMap<u64, Vec<u32>, FoldState>,
     /// `starts[first byte]`: does any token begin with it?
     starts: [bool; 256],

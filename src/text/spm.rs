@@ -3,11 +3,19 @@
 //! The text, with ▁ for spaces, starts as characters. The adjacent pair whose joined text is the token of the highest score
 //! is joined, the leftmost of equals first, until no pair is a token. A character without a token becomes the tokens of
 //! its bytes.
+//!
+//! Joining never crosses a place where no token has those two characters next to each other. So the text is cut there, and
+//! the stretches (words, mostly) are merged one by one, with the same result.
 
+use std::collections::HashSet;
+
+use super::byte_level::occurs_in_utf8;
 use super::error::TokenizerError;
-use super::merge::{Merger, Symbol};
+use super::hash::FoldState;
+use super::merge::{Join, Merger, Symbol};
 use super::spec::VocabSpec;
 use super::vocab::Vocab;
+use super::word_cache::WordCache;
 
 /// A character that is no token.
 const NO_TOKEN: u32 = u32::MAX;
@@ -16,6 +24,7 @@ pub(super) struct Spm {
     /// For each token how many distinct scores are higher.
     ranks: Vec<u32>,
     bytes: [Option<u32>; 256],
+    inner_pairs: HashSet<u64, FoldState>,
 }
 
 impl Spm {
@@ -27,17 +36,18 @@ impl Spm {
                 vec![0; vocab.len()]
             }
         };
-        let bytes = std::array::from_fn(|byte| {
+        let bytes: [Option<u32>; 256] = std::array::from_fn(|byte| {
             let byte = byte as u8;
             let as_text = || vocab.find(&[byte]);
             vocab.find(format!("<0x{byte:02X}>").as_bytes()).or_else(as_text)
         });
-        let missing = bytes.iter().filter(|id| id.is_none()).count();
+        let missing = (0..=255).filter(|&byte| bytes[usize::from(byte)].is_none() && occurs_in_utf8(byte)).count();
         if missing > 0 {
-            let what = format!("{missing} of 256 bytes have no token: texts with characters that need them cannot be encoded");
+            let what =
+                format!("{missing} of 256 bytes have no token: texts with characters that need them cannot be encoded");
             vocab.warnings.push(what);
         }
-        Ok(Spm { ranks, bytes })
+        Ok(Spm { ranks, bytes, inner_pairs: inner_pairs(vocab) })
     }
 
     /// Appends the ids of `text`, whose spaces are already ▁.
@@ -48,16 +58,37 @@ impl Spm {
         merger: &mut Merger,
         out: &mut Vec<u32>,
     ) -> Result<(), TokenizerError> {
-        let bytes = text.as_bytes();
+        let mut cache = WordCache::new();
+        let mut start = 0;
+        let mut previous = None;
+        for (at, c) in text.char_indices() {
+            if previous.is_some_and(|previous| !self.inner_pairs.contains(&pair_key(previous, c))) {
+                let word = &text[start..at];
+                cache.encode(word, out, |out| self.encode_word(vocab, word, merger, out))?;
+                start = at;
+            }
+            previous = Some(c);
+        }
+        self.encode_word(vocab, &text[start..], merger, out)
+    }
+
+    fn encode_word(
+        &self,
+        vocab: &Vocab,
+        word: &str,
+        merger: &mut Merger,
+        out: &mut Vec<u32>,
+    ) -> Result<(), TokenizerError> {
+        let bytes = word.as_bytes();
         let slice = |start: u32, end: u32| &bytes[start as usize..end as usize];
         merger.symbols.clear();
-        merger.symbols.extend(text.char_indices().map(|(start, c)| {
+        merger.symbols.extend(word.char_indices().map(|(start, c)| {
             let (start, end) = (start as u32, (start + c.len_utf8()) as u32);
             Symbol { id: vocab.find(slice(start, end)).unwrap_or(NO_TOKEN), start, end }
         }));
         merger.run(|left, right| {
             let id = vocab.find(slice(left.start, right.end))?;
-            Some((self.ranks[id as usize], id))
+            Some(Join { rank: self.ranks[id as usize], id })
         });
         for symbol in &merger.symbols {
             if symbol.id != NO_TOKEN {
@@ -70,6 +101,19 @@ impl Spm {
         }
         Ok(())
     }
+}
+
+/// The pairs of adjacent characters within tokens.
+fn inner_pairs(vocab: &Vocab) -> HashSet<u64, FoldState> {
+    let mut pairs = HashSet::with_hasher(FoldState::new());
+    for token in (0..vocab.len() as u32).filter_map(|id| vocab.text(id)) {
+        pairs.extend(token.chars().zip(token.chars().skip(1)).map(|(left, right)| pair_key(left, right)));
+    }
+    pairs
+}
+
+fn pair_key(left: char, right: char) -> u64 {
+    u64::from(left) << 32 | u64::from(right)
 }
 
 /// Scores as ranks: equal scores have equal ranks, the highest score has rank 0.

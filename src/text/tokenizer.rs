@@ -1,13 +1,11 @@
 //! [`Tokenizer`]: the public face of the tokenizers.
 
-use std::borrow::Cow;
-
 use super::bpe::Bpe;
 use super::error::TokenizerError;
 use super::merge::Merger;
 use super::pretokenizer::{self, Pretokenizer};
-use super::special::{Fragment, SpecialTokens};
 use super::spec::{TokenizerModel, VocabSpec};
+use super::special::{Fragment, SpecialTokens};
 use super::spm::Spm;
 use super::stream::StreamDecoder;
 use super::vocab::{Roles, Spelling, TokenType, Vocab};
@@ -54,7 +52,7 @@ pub struct DecodeOptions {
 
 enum Encoder {
     None,
-    Spm(Spm),
+    Spm(Box<Spm>),
     Bpe(Box<Bpe>),
     WordPiece(WordPiece),
 }
@@ -101,7 +99,7 @@ impl Tokenizer {
                 let mut vocab = Vocab::new(spec, Spelling::Escaped)?;
                 let spm = Spm::new(spec, &mut vocab)?;
                 let defaults = Defaults { add_bos: true, add_eos: false, add_space_prefix: true, escape_spaces: true };
-                Tokenizer::assemble(spec, vocab, Encoder::Spm(spm), defaults)
+                Tokenizer::assemble(spec, vocab, Encoder::Spm(Box::new(spm)), defaults)
             }
             TokenizerModel::Gpt2 | TokenizerModel::Gemma4 => {
                 let (pretokenizer, warning) = choose_pretokenizer(spec)?;
@@ -139,7 +137,12 @@ impl Tokenizer {
         }
     }
 
-    fn assemble(spec: &VocabSpec, vocab: Vocab, encoder: Encoder, defaults: Defaults) -> Result<Tokenizer, TokenizerError> {
+    fn assemble(
+        spec: &VocabSpec,
+        vocab: Vocab,
+        encoder: Encoder,
+        defaults: Defaults,
+    ) -> Result<Tokenizer, TokenizerError> {
         let word_piece = matches!(encoder, Encoder::WordPiece(_));
         let mut tokenizer = Tokenizer {
             special: SpecialTokens::new(&vocab),
@@ -151,14 +154,13 @@ impl Tokenizer {
             add_space_prefix: spec.add_space_prefix.unwrap_or(defaults.add_space_prefix),
             escape_spaces: defaults.escape_spaces,
         };
-        if let Encoder::Bpe(bpe) = &tokenizer.encoder
-            && bpe.pretokenizer().whole_newlines
-        {
-            // Files of this family say no and mean yes, as llama.cpp knows.
-            tokenizer.add_bos = true;
-        }
-        if tokenizer.add_bos && tokenizer.begin().is_err() && spec.add_bos.is_none() {
-            tokenizer.vocab.warnings.push("the model's texts begin with BOS, but the file names none: it is left out".into());
+        let always_bos = matches!(&tokenizer.encoder, Encoder::Bpe(bpe) if bpe.pretokenizer().always_bos);
+        tokenizer.add_bos |= always_bos;
+        if tokenizer.add_bos && tokenizer.begin().is_err() && spec.add_bos != Some(true) {
+            tokenizer
+                .vocab
+                .warnings
+                .push("the model's texts begin with BOS, but the file names none: it is left out".into());
             tokenizer.add_bos = false;
         }
         if tokenizer.add_bos {
@@ -206,10 +208,10 @@ impl Tokenizer {
     }
 
     /// The bytes that a token renders as, special tokens included. They need not be UTF-8.
-    pub fn token_bytes(&self, id: u32) -> Option<Cow<'_, [u8]>> {
+    pub fn token_bytes(&self, id: u32) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
         self.vocab.render(id, true, &mut bytes).ok()?;
-        Some(Cow::Owned(bytes))
+        Some(bytes)
     }
 
     /// The token that begins a text.
@@ -303,7 +305,13 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    fn encode_text(&self, text: &str, prefix: bool, merger: &mut Merger, ids: &mut Vec<u32>) -> Result<(), TokenizerError> {
+    fn encode_text(
+        &self,
+        text: &str,
+        prefix: bool,
+        merger: &mut Merger,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), TokenizerError> {
         let escaped = |prefix: bool| {
             let mut escaped = String::with_capacity(text.len() + text.len() / 2 + 3);
             if prefix {
@@ -394,7 +402,10 @@ impl Tokenizer {
 
 impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tokenizer").field("kind", &self.kind()).field("vocab_size", &self.vocab_size()).finish_non_exhaustive()
+        f.debug_struct("Tokenizer")
+            .field("kind", &self.kind())
+            .field("vocab_size", &self.vocab_size())
+            .finish_non_exhaustive()
     }
 }
 
@@ -448,7 +459,20 @@ fn clean_spaces(text: &[u8]) -> Vec<u8> {
         at += 1 + usize::from(between_spaces);
         skipped = between_spaces;
     }
-    drop_space(&out, &|rest| {
-        matches!(rest, [b'\'', b's' | b'm', ..] | [b'\'', b'r' | b'v', b'e', ..])
-    })
+    drop_space(&out, &|rest| matches!(rest, [b'\'', b's' | b'm', ..] | [b'\'', b'r' | b'v', b'e', ..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spaces_before_punctuation_are_cleaned_as_llama_cpp_does() {
+        let cleaned = |text: &str| String::from_utf8(clean_spaces(text.as_bytes())).unwrap();
+        assert_eq!(cleaned("a , b . c ! d ?"), "a, b. c! d?");
+        assert_eq!(cleaned("it ' s , we 're , I 'm , don 't 'll"), "it's, we're, I'm, don 't 'll");
+        assert_eq!(cleaned(" ' ' x"), "'' x");
+        assert_eq!(cleaned(""), "");
+        assert_eq!(cleaned(" ."), ".");
+    }
 }

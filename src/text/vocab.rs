@@ -280,9 +280,14 @@ impl Vocab {
     fn roles_of(&self, spec: &VocabSpec) -> Result<Roles, TokenizerError> {
         let defaults = match spec.model {
             TokenizerModel::Llama => Roles { bos: Some(1), eos: Some(2), unk: Some(0), ..Roles::default() },
-            TokenizerModel::Bert => {
-                Roles { bos: Some(101), unk: Some(100), sep: Some(102), pad: Some(0), mask: Some(103), ..Roles::default() }
-            }
+            TokenizerModel::Bert => Roles {
+                bos: Some(101),
+                unk: Some(100),
+                sep: Some(102),
+                pad: Some(0),
+                mask: Some(103),
+                ..Roles::default()
+            },
             TokenizerModel::Gpt2 | TokenizerModel::Gemma4 | TokenizerModel::None => Roles::default(),
         };
         let role = |given: Option<u32>, default: Option<u32>, key: &'static str| match given {
@@ -374,7 +379,9 @@ impl Vocab {
     fn make_control(&mut self, id: u32) {
         if !self.has(id, attr::CONTROL) {
             let text = self.text(id).unwrap_or_default();
-            self.warnings.push(format!("token {id} \"{text}\" is not marked as a control token in the file; it is taken for one"));
+            self.warnings.push(format!(
+                "token {id} \"{text}\" is not marked as a control token in the file; it is taken for one"
+            ));
             self.attrs[id as usize] |= attr::CONTROL;
         }
     }
@@ -452,5 +459,9 @@ fn attrs_of(spec: &VocabSpec) -> Result<Vec<u8>, TokenizerError> {
 /// The byte of `<0xAB>`.
 fn parse_byte(text: &str) -> Option<u8> {
     let digits = text.strip_prefix("<0x")?.strip_suffix('>')?;
-    if digits.len() == 2 && digits.bytes().all(|c| c.is_ascii_hexdigit()) { u8::from_str_radix(digits, 16).ok() } else { None }
+    if digits.len() == 2 && digits.bytes().all(|c| c.is_ascii_hexdigit()) {
+        u8::from_str_radix(digits, 16).ok()
+    } else {
+        None
+    }
 }

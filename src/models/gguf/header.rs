@@ -15,8 +15,8 @@ pub(super) const MAGIC: &[u8; 4] = b"GGUF";
 pub(super) const ALIGNMENT_KEY: &str = "general.alignment";
 /// The alignment of files that do not say.
 pub(super) const DEFAULT_ALIGNMENT: u32 = 32;
-/// No page is larger than this, so no file has a reason for more.
-const MAX_ALIGNMENT: u32 = 1 << 24;
+/// A huge page of 2 MiB: no file has a reason for more.
+const MAX_ALIGNMENT: u32 = 1 << 21;
 
 /// The parsed header of a file: metadata and tensor list, fully checked, without the promise that the data are there.
 ///

@@ -100,15 +100,19 @@ impl Writer {
             })?;
         }
         let tensors = Tensors::new(self.tensors, data_bytes)?;
-        let header = header_bytes(&self.entries, &tensors.infos, alignment)?;
+        let header = header_bytes(&self.entries, &tensors.infos)?;
         out.write_all(&header).map_err(io_error)?;
+        // Without tensors there is no data section to align.
+        if !tensors.infos.is_empty() {
+            write_padding(&mut out, header.len() as u64, alignment)?;
+        }
         let mut writer = TensorWriter { out, tensors: tensors.infos, next: 0, written: 0, alignment };
         writer.skip_complete()?;
         Ok(writer)
     }
 }
 
-fn header_bytes(entries: &[(String, Value)], tensors: &[TensorInfo], alignment: u32) -> Result<Vec<u8>, GgufError> {
+fn header_bytes(entries: &[(String, Value)], tensors: &[TensorInfo]) -> Result<Vec<u8>, GgufError> {
     let mut out = MAGIC.to_vec();
     VERSION.put(&mut out);
     (tensors.len() as u64).put(&mut out);
@@ -124,8 +128,19 @@ fn header_bytes(entries: &[(String, Value)], tensors: &[TensorInfo], alignment: 
         tensor.dtype.ggml_id().expect("`tensor` refused types without a number").put(&mut out);
         tensor.offset.put(&mut out);
     }
-    out.resize(out.len().next_multiple_of(alignment as usize), 0);
     Ok(out)
+}
+
+/// Writes zeros up to the next multiple of `alignment` behind `written` bytes.
+fn write_padding(out: &mut impl Write, written: u64, alignment: u32) -> Result<(), GgufError> {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let mut padding = written.next_multiple_of(alignment.into()) - written;
+    while padding > 0 {
+        let piece = padding.min(ZEROS.len() as u64);
+        out.write_all(&ZEROS[..piece as usize]).map_err(io_error)?;
+        padding -= piece;
+    }
+    Ok(())
 }
 
 fn check_entry(key: &str, value: &Value) -> Result<(), GgufError> {
@@ -193,14 +208,8 @@ impl<W: Write> TensorWriter<W> {
 
     /// Moves on from tensors whose data are all written, padding after each.
     fn skip_complete(&mut self) -> Result<(), GgufError> {
-        const ZEROS: [u8; 4096] = [0; 4096];
         while let Some(tensor) = self.tensors.get(self.next).filter(|tensor| tensor.bytes == self.written) {
-            let mut padding = tensor.bytes.next_multiple_of(self.alignment.into()) - tensor.bytes;
-            while padding > 0 {
-                let piece = padding.min(ZEROS.len() as u64);
-                self.out.write_all(&ZEROS[..piece as usize]).map_err(io_error)?;
-                padding -= piece;
-            }
+            write_padding(&mut self.out, tensor.bytes, self.alignment)?;
             self.next += 1;
             self.written = 0;
         }

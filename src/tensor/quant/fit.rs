@@ -5,19 +5,19 @@
 /// Groups whose largest magnitude is below this count as zero.
 pub(super) const GROUP_MAX_EPS: f32 = 1e-15;
 
-/// The largest magnitude.
+/// The largest magnitude of those after the last NaN; NaN if that is the last value.
 pub(super) fn max_abs(x: &[f32]) -> f32 {
-    x.iter().fold(0.0, |m: f32, v| m.max(v.abs()))
+    x.iter().fold(0.0, |m: f32, v| if m > v.abs() { m } else { v.abs() })
 }
 
-/// The first value of the largest magnitude, with its sign; 0 if there is none.
+/// The first value of the largest magnitude, with its sign. NaN is passed over; 0 if nothing is left.
 pub(super) fn extreme(x: &[f32]) -> f32 {
     x.iter().fold(0.0, |m: f32, &v| if v.abs() > m.abs() { v } else { m })
 }
 
-/// The least and the greatest value.
-pub(super) fn min_max(x: &[f32]) -> (f32, f32) {
-    x.iter().fold((f32::MAX, f32::MIN), |(lo, hi), &v| (if v < lo { v } else { lo }, if v > hi { v } else { hi }))
+/// The least and the greatest value, starting from `start`; NaN is passed over.
+pub(super) fn min_max(x: &[f32], start: (f32, f32)) -> (f32, f32) {
+    x.iter().fold(start, |(lo, hi), &v| (if v < lo { v } else { lo }, if v > hi { v } else { hi }))
 }
 
 /// `1 / d`, or 0 for 0.
@@ -160,7 +160,7 @@ pub(super) fn fit_scale_and_min<const N: usize>(
     search: &AffineSearch,
     q: &mut [u8; N],
 ) -> (f32, f32) {
-    let (min, max) = min_max(x);
+    let (min, max) = min_max(x, (x[0], x[0]));
     let mut min = if min > 0.0 { 0.0 } else { min };
     if max == min {
         *q = [0; N];

@@ -35,6 +35,8 @@ mod iq4_nl;
 mod iq4_xs;
 mod minifloat;
 mod mxfp4;
+mod mxfp6_e2m3;
+mod mxfp6_e3m2;
 mod nvfp4;
 mod plain;
 mod q1_0;
@@ -65,8 +67,10 @@ pub use iq3_s::BlockIq3S;
 pub use iq3_xxs::BlockIq3Xxs;
 pub use iq4_nl::{BlockIq4Nl, IQ4_VALUES};
 pub use iq4_xs::BlockIq4Xs;
-pub use minifloat::{FP4_VALUES, e8m0_half_to_f32, ue4m3_half_to_f32};
+pub use minifloat::{FP4_VALUES, e8m0_half_to_f32, e8m0_to_f32, ue4m3_half_to_f32};
 pub use mxfp4::BlockMxfp4;
+pub use mxfp6_e2m3::{BlockMxfp6E2m3, E2M3_VALUES};
+pub use mxfp6_e3m2::{BlockMxfp6E3m2, E3M2_VALUES};
 pub use nvfp4::BlockNvfp4;
 pub use q1_0::BlockQ1_0;
 pub use q2_0::BlockQ2_0;
@@ -177,6 +181,8 @@ fn codec(dtype: DType) -> Codec {
         DType::Q1_0 => both::<BlockQ1_0, _>(),
         DType::Q2_0 => both::<BlockQ2_0, _>(),
         DType::Q8A => both::<BlockQ8A, _>(),
+        DType::Mxfp6E2m3 => both::<BlockMxfp6E2m3, _>(),
+        DType::Mxfp6E3m2 => both::<BlockMxfp6E3m2, _>(),
     }
 }
 
@@ -343,6 +349,8 @@ mod tests {
             DType::Iq4Nl | DType::Iq4Xs => 10.0, // 23 of 240 at the negative end
             DType::Q4_0 | DType::Q4_1 | DType::Q4K => 15.0,
             DType::Q5_0 | DType::Q5_1 | DType::Q5K => 31.0,
+            DType::Mxfp6E3m2 => 8.0,  // at worst 4 of 16
+            DType::Mxfp6E2m3 => 16.0, // at worst 0.5 of 4
             DType::Q6K => 63.0,
             DType::Q8_0 | DType::Q8_1 | DType::Q8K | DType::Q8A => 254.0,
             other => panic!("{other}: give its steps"),

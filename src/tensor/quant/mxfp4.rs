@@ -10,7 +10,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::fit::{max_abs, truncate};
+use super::fit::{extreme, truncate};
 use super::minifloat::{FP4_VALUES, e8m0_half_to_f32, nearest_fp4};
 use super::q4_0::pack4;
 use super::{Block, Quantize};
@@ -40,7 +40,7 @@ impl Block<32> for BlockMxfp4 {
 
 impl Quantize<32> for BlockMxfp4 {
     fn quantize(x: &[f32; 32]) -> Self {
-        let max = max_abs(x);
+        let max = extreme(x).abs();
         // The largest E2M1 value is 1.5 · 2²; `max` may be up to a third above what that reaches, and is clipped then.
         let e = if max > 0.0 { truncate(max.log2().floor() - 2.0 + 127.0) as u8 } else { 0 };
         let d = e8m0_half_to_f32(e);

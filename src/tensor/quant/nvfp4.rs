@@ -13,7 +13,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::fit::max_abs;
+use super::fit::extreme;
 use super::minifloat::{FP4_VALUES, f32_to_ue4m3, nearest_fp4, ue4m3_half_to_f32};
 use super::{Block, Quantize};
 
@@ -48,7 +48,7 @@ impl Quantize<64> for BlockNvfp4 {
         let mut block = BlockNvfp4::zeroed();
         let groups = x.as_chunks::<16>().0.iter().zip(block.qs.as_chunks_mut::<8>().0).zip(&mut block.d);
         for ((x, qs), scale) in groups {
-            *scale = f32_to_ue4m3(max_abs(x) / 6.0);
+            *scale = f32_to_ue4m3(extreme(x).abs() / 6.0);
             let d = ue4m3_half_to_f32(*scale);
             *qs = std::array::from_fn(|j| nearest_fp4(x[j], d) | nearest_fp4(x[j + 8], d) << 4);
         }

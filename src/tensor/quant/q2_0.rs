@@ -10,7 +10,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::fit::{inverse, max_abs, truncate};
+use super::fit::{extreme, inverse, truncate};
 use super::{Block, F16Le, Quantize};
 
 /// 64 values of `q2_0`.
@@ -37,7 +37,7 @@ impl Block<64> for BlockQ2_0 {
 /// The scale is the largest magnitude, so the code for twice the scale is never written.
 impl Quantize<64> for BlockQ2_0 {
     fn quantize(x: &[f32; 64]) -> Self {
-        let d = max_abs(x);
+        let d = extreme(x).abs();
         let id = inverse(d);
         let q = x.map(|x| (truncate((x * id).round()).clamp(-1, 2) + 1) as u8);
         let qs = std::array::from_fn(|j| (0..4).fold(0, |byte, i| byte | q[4 * j + i] << (2 * i)));

@@ -41,7 +41,7 @@ impl Block<32> for BlockQ4_1 {
 
 impl Quantize<32> for BlockQ4_1 {
     fn quantize(x: &[f32; 32]) -> Self {
-        let (min, max) = min_max(x);
+        let (min, max) = min_max(x, (f32::MAX, f32::MIN));
         let d = (max - min) / 15.0;
         let id = inverse(d);
         let q = x.map(|x| (truncate((x - min) * id + 0.5) as i8).min(15) as u8);

@@ -44,7 +44,7 @@ impl Block<32> for BlockQ5_1 {
 
 impl Quantize<32> for BlockQ5_1 {
     fn quantize(x: &[f32; 32]) -> Self {
-        let (min, max) = min_max(x);
+        let (min, max) = min_max(x, (f32::MAX, f32::MIN));
         let d = (max - min) / 31.0;
         let id = inverse(d);
         let q = x.map(|x| truncate((x - min) * id + 0.5) as u8);

@@ -1,27 +1,32 @@
 //! `q8_a`: activations for integer kernels, made at run time. `x = d · q`. Not a ggml format.
 //!
-//! The scale is an f32, so nothing is lost to an f16, and the sums of the two halves are exact integers: a weight format
-//! with a minimum or an offset per 16 or 32 needs no second pass over the activations.
+//! The scale is an f32, so nothing is lost to an f16. The sums are there so that weight formats with a minimum or an offset need
+//! no second pass over the activations, in the form in which a kernel takes them as an operand: −128 times the sum is where
+//! a dot product with unsigned weights around 128 starts (narrower weights are shifted up to eight bits).
 //!
 //! ```text
-//! byte  0         4       8                                40
-//!       | d: f32  | s[2]  | qs: 32 signed bytes             |
+//! byte  0        4         8         12             20                             52
+//!       | d: f32 | ds: f32 | off: i32 | off16[2]: i32 | qs: 32 signed bytes         |
 //!
-//! s[0] = Σ qs[0..16]    s[1] = Σ qs[16..32]    both i16
+//! ds = d · Σ qs    off = −128 · Σ qs    off16 = −128 · (Σ qs[0..16], Σ qs[16..32])
 //! ```
 
 use bytemuck::{Pod, Zeroable};
 
 use super::{Block, Quantize};
 
-/// 32 values of `q8_a`.
+/// 32 values of `q8_a`. All numbers are little-endian.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct BlockQ8A {
-    /// Scale, a little-endian f32: [`BlockQ8A::d`].
+    /// Scale, an f32: [`BlockQ8A::d`].
     pub d: [u8; 4],
-    /// Sums of the first and the last 16 of `qs`, little-endian i16: [`BlockQ8A::s`].
-    pub s: [[u8; 2]; 2],
+    /// The scale times the sum of `qs`, an f32.
+    pub ds: [u8; 4],
+    /// −128 times the sum of `qs`, an i32.
+    pub off: [u8; 4],
+    /// −128 times the sums of the first and the last 16 of `qs`, i32.
+    pub off16: [[u8; 4]; 2],
     /// One value a byte, from -127 to 127.
     pub qs: [i8; 32],
 }
@@ -37,8 +42,8 @@ impl BlockQ8A {
 
     /// The sums of the first and the last 16 values.
     #[inline]
-    pub fn s(&self) -> [i16; 2] {
-        self.s.map(i16::from_le_bytes)
+    pub fn sums(&self) -> [i32; 2] {
+        self.off16.map(|s| i32::from_le_bytes(s) / -128)
     }
 }
 
@@ -55,11 +60,12 @@ impl Block<32> for BlockQ8A {
 /// `d = max|x| / 127`, `q = x · (127 / max|x|)` rounded to nearest, ties to even.
 ///
 /// A block whose maximum is 0, or too small for `127 / max|x|` to be finite, is all zero. A block with an infinity or a NaN
-/// has `d` = NaN and zero `qs` and `s`: every value it dequantizes to, and every product with it, is NaN and so is seen.
+/// has NaN for `d` and `ds` and zeros elsewhere: every value it dequantizes to, and every product with it, is NaN and so is seen.
 impl Quantize<32> for BlockQ8A {
     fn quantize(x: &[f32; 32]) -> Self {
         if !x.iter().all(|v| v.is_finite()) {
-            return BlockQ8A { d: f32::NAN.to_le_bytes(), ..Zeroable::zeroed() };
+            let nan = f32::NAN.to_le_bytes();
+            return BlockQ8A { d: nan, ds: nan, ..Zeroable::zeroed() };
         }
         let max = x.iter().fold(0.0f32, |m, v| m.max(v.abs()));
         let scale = 127.0 / max;
@@ -67,8 +73,15 @@ impl Quantize<32> for BlockQ8A {
             return Zeroable::zeroed();
         }
         let qs = x.map(|v| (v * scale).round_ties_even() as i8);
-        let sum = |half: &[i8]| half.iter().map(|&q| i16::from(q)).sum::<i16>().to_le_bytes();
-        BlockQ8A { d: (max / 127.0).to_le_bytes(), s: [sum(&qs[..16]), sum(&qs[16..])], qs }
+        let sum = |half: &[i8]| half.iter().map(|&q| i32::from(q)).sum::<i32>();
+        let (s0, s1, d) = (sum(&qs[..16]), sum(&qs[16..]), max / 127.0);
+        BlockQ8A {
+            d: d.to_le_bytes(),
+            ds: (d * (s0 + s1) as f32).to_le_bytes(),
+            off: (-128 * (s0 + s1)).to_le_bytes(),
+            off16: [(-128 * s0).to_le_bytes(), (-128 * s1).to_le_bytes()],
+            qs,
+        }
     }
 }
 
@@ -89,8 +102,10 @@ mod tests {
         for (x, y) in x.iter().zip(y) {
             assert!((x - y).abs() <= b.d() * 0.5001, "{x} {y}");
         }
-        assert_eq!(b.s()[0], b.qs[..16].iter().map(|&q| i16::from(q)).sum::<i16>());
-        assert_eq!(b.s()[1], b.qs[16..].iter().map(|&q| i16::from(q)).sum::<i16>());
+        let sum = |q: &[i8]| q.iter().map(|&q| i32::from(q)).sum::<i32>();
+        assert_eq!(b.sums(), [sum(&b.qs[..16]), sum(&b.qs[16..])]);
+        assert_eq!(i32::from_le_bytes(b.off), -128 * sum(&b.qs));
+        assert_eq!(f32::from_le_bytes(b.ds), b.d() * sum(&b.qs) as f32);
         assert!(b.qs.iter().any(|q| q.abs() == 127));
     }
 
@@ -105,7 +120,7 @@ mod tests {
     fn zeros_and_the_tiniest_values_are_a_zero_block() {
         for tiny in [0.0, -0.0, f32::from_bits(1)] {
             let b = BlockQ8A::quantize(&[tiny; 32]);
-            assert_eq!(bytemuck::bytes_of(&b), [0; 40]);
+            assert_eq!(bytemuck::bytes_of(&b), [0; 52]);
         }
     }
 
@@ -118,7 +133,7 @@ mod tests {
             let mut y = [0.0; 32];
             b.dequantize(&mut y);
             assert!(y.iter().all(|v| v.is_nan()));
-            assert_eq!(b.s(), [0, 0]);
+            assert_eq!(b.sums(), [0, 0]);
         }
     }
 }

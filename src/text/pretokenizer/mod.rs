@@ -46,6 +46,8 @@ pub struct Pretokenizer {
     pub ignore_merges: bool,
     /// Whether texts begin with BOS when `tokenizer.ggml.add_bos_token` does not say.
     pub add_bos: bool,
+    /// Texts begin with BOS even if `tokenizer.ggml.add_bos_token` is false: files of this family have it wrong.
+    pub always_bos: bool,
     /// Whether llama.cpp's detokenizer drops spaces before punctuation.
     pub clean_spaces: bool,
     /// Words are spelt in the byte-level alphabet. If not, they are merged as text, with ▁ for a space.

@@ -133,7 +133,7 @@ fn digit_triples(text: &str, out: &mut Pieces) {
     let mut at = 0;
     while at < bytes.len() {
         let digits = bytes[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-        if digits >= 3 && digits % 3 == 0 {
+        if digits >= 3 && digits.is_multiple_of(3) {
             out.until(at);
         }
         triples(&text[at..at + digits], at, out);
@@ -148,7 +148,7 @@ fn digit_triples(text: &str, out: &mut Pieces) {
 fn triples(number: &str, start: usize, out: &mut Pieces) {
     let mut left = number.chars().count();
     for (at, _) in number.char_indices() {
-        if left % 3 == 0 && at > 0 {
+        if left.is_multiple_of(3) && at > 0 {
             out.until(start + at);
         }
         left -= 1;
@@ -168,7 +168,8 @@ mod tests {
     #[test]
     fn gpt2_keeps_the_space_before_a_word() {
         let text = "Hello world's  end,  it\n\n was 1234\t\tx ";
-        let words = ["Hello", " world", "'s", " ", " end", ",", " ", " it", "\n", "\n", " was", " 1234", "\t", "\t", "x", " "];
+        let words =
+            ["Hello", " world", "'s", " ", " end", ",", " ", " it", "\n\n", " was", " 1234", "\t", "\t", "x", " "];
         assert_eq!(split("gpt-2", text), words);
     }
 
@@ -214,8 +215,19 @@ mod tests {
     #[test]
     fn every_pretokenizer_covers_every_text() {
         let texts = [
-            "", " ", "\0", "\n\r\n \t\u{85}\u{3000}\u{a0}x", "a", "' '' 's 'RE", "x'", "1\u{661}\u{2167}²", "e\u{301}ที่ \u{1f999}👩‍👩‍👧",
-            "\u{10ffff}\u{e000}\u{378}", "中。 、 한글 ﬁ Ω Ω", "(|)[]{}`~^$+<=>", "ABCdefGHI'll_x9 <sentinel:3> IMGIMGABZ",
+            "",
+            " ",
+            "\0",
+            "\n\r\n \t\u{85}\u{3000}\u{a0}x",
+            "a",
+            "' '' 's 'RE",
+            "x'",
+            "1\u{661}\u{2167}²",
+            "e\u{301}ที่ \u{1f999}👩‍👩‍👧",
+            "\u{10ffff}\u{e000}\u{378}",
+            "中。 、 한글 ﬁ Ω Ω",
+            "(|)[]{}`~^$+<=>",
+            "ABCdefGHI'll_x9 <sentinel:3> IMGIMGABZ",
         ];
         for name in known() {
             let splitter = Splitter::new(find(name).unwrap());

@@ -42,6 +42,7 @@ const GPT2_LIKE: Pretokenizer = Pretokenizer {
     stages: &[GPT2],
     ignore_merges: false,
     add_bos: false,
+    always_bos: false,
     clean_spaces: true,
     byte_level: true,
     whole_newlines: false,
@@ -58,15 +59,38 @@ static TABLE: &[Pretokenizer] = &[
     },
     Pretokenizer {
         names: &[
-            "gpt-2", "phi-2", "jina-es", "jina-de", "gigachat", "jina-v2-es", "jina-v2-de", "a.x-4.0", "mellum",
-            "modern-bert", "jina-v1-en", "jina-v2-code", "roberta-bpe", "exaone4", "mpt", "olmo", "jais",
+            "gpt-2",
+            "phi-2",
+            "jina-es",
+            "jina-de",
+            "gigachat",
+            "jina-v2-es",
+            "jina-v2-de",
+            "a.x-4.0",
+            "mellum",
+            "modern-bert",
+            "jina-v1-en",
+            "jina-v2-code",
+            "roberta-bpe",
+            "exaone4",
+            "mpt",
+            "olmo",
+            "jais",
         ],
         ..GPT2_LIKE
     },
     Pretokenizer { names: &["trillion", "granite-docling"], ..VERBATIM },
     Pretokenizer {
         names: &[
-            "llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano",
+            "llama-bpe",
+            "llama3",
+            "llama-v3",
+            "falcon3",
+            "falcon-h1",
+            "pixtral",
+            "midm-2.0",
+            "lfm2",
+            "jina-v5-nano",
         ],
         stages: &[LLAMA3],
         ignore_merges: true,
@@ -104,10 +128,7 @@ static TABLE: &[Pretokenizer] = &[
     Pretokenizer { names: &["laguna"], stages: &[LINES[0], QWEN2], ..VERBATIM },
     Pretokenizer {
         names: &["ufakzeka"],
-        stages: &[Words(
-            r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+",
-            LeaveOne,
-        )],
+        stages: &[Words(r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+", LeaveOne)],
         ..VERBATIM
     },
     Pretokenizer {
@@ -271,6 +292,7 @@ static TABLE: &[Pretokenizer] = &[
         names: &["gemma4", "granite-embed-multi-311m"],
         stages: LINES,
         add_bos: true,
+        always_bos: true,
         byte_level: false,
         whole_newlines: true,
         ..GPT2_LIKE

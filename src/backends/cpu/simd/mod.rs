@@ -1,1 +1,82 @@
-//! The SIMD layer: kernels per instruction set level, the thread pool. Unsafe code is allowed here.
+//! The SIMD layer: kernels per instruction set level, the thread pool, aligned memory. Unsafe code is allowed here.
+//!
+//! Kernels are written once over [`lanes::Simd`] and instantiated for each [`Level`]; [`Level::kernels`] is the table of function
+//! pointers through which they are called. Kernels take raw pointers and strides: whoever calls them has proved that the
+//! buffers are large enough and that what threads write does not overlap. What they compute does not depend on how the work
+//! is divided: each module says what its results depend on.
+
+#![allow(unsafe_code)]
+
+pub mod activations;
+pub mod attention;
+mod isa;
+mod lanes;
+mod math;
+pub mod matmul;
+pub mod memory;
+pub mod packed;
+pub mod pool;
+pub(crate) mod program;
+pub(crate) mod steps;
+pub mod vector;
+
+use crate::tensor::DType;
+pub use isa::{Level, UnknownLevel};
+use lanes::Simd;
+use vector::{Binary, Norm, RopePairs, Unary};
+
+/// The kernels of a level.
+pub(crate) struct Kernels {
+    /// [`activations::quantize`].
+    pub quantize: unsafe fn(*const f32, usize, *mut u8),
+    /// [`matmul::run`].
+    pub matmul: unsafe fn(&matmul::Args),
+    /// [`attention::run`].
+    pub attention: unsafe fn(&attention::AttentionArgs, usize, usize, *mut f32),
+    /// [`attention::run_partials`].
+    pub attention_partials: unsafe fn(&attention::AttentionArgs, usize, usize, usize, *mut f32, *mut f32),
+    /// [`attention::run_merge`].
+    pub attention_merge: unsafe fn(&attention::AttentionArgs, usize, usize, usize, *const f32, *mut f32),
+    /// [`vector::unary`] and so on, without the level.
+    pub unary: unsafe fn(Unary, *const f32, *mut f32, usize),
+    pub binary: unsafe fn(Binary, *const f32, *const f32, *mut f32, usize),
+    pub norm: unsafe fn(Norm, *const f32, *const f32, *const f32, *mut f32, usize),
+    pub softmax: unsafe fn(f32, *const f32, *const f32, *mut f32, usize),
+    pub rope: unsafe fn(RopePairs, *const f32, *const f32, *const f32, usize, *mut f32, usize),
+    pub convert: unsafe fn(DType, DType, *const u8, *mut u8, usize),
+}
+
+const fn table<S: Simd>() -> Kernels {
+    Kernels {
+        quantize: activations::quantize::<S>,
+        matmul: matmul::run::<S>,
+        attention: attention::run::<S>,
+        attention_partials: attention::run_partials::<S>,
+        attention_merge: attention::run_merge::<S>,
+        unary: vector::table::unary::<S>,
+        binary: vector::table::binary::<S>,
+        norm: vector::table::norm::<S>,
+        softmax: vector::table::softmax::<S>,
+        rope: vector::table::rope::<S>,
+        convert: vector::table::convert::<S>,
+    }
+}
+
+static PORTABLE: Kernels = table::<lanes::Portable>();
+#[cfg(target_arch = "x86_64")]
+static AVX2: Kernels = table::<lanes::Avx2>();
+#[cfg(target_arch = "x86_64")]
+static AVX512: Kernels = table::<lanes::Avx512>();
+
+impl Level {
+    /// The level's functions; those of the best level there is if this machine lacks it.
+    pub(crate) fn kernels(self) -> &'static Kernels {
+        match self.min(Level::best()) {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => &AVX2,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => &AVX512,
+            _ => &PORTABLE,
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Speed of the CPU kernels on one thread, beside what the machine can do.
+//!
+//! `cargo bench --bench kernels -- <filter>`; run it on a quiet machine. Throughput of matrix kernels is in weight bytes for one
+//! token (to be held against the memory's read bandwidth) and in multiply-adds × 2 for many (against the peaks, printed first).
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use rocmforge::backends::cpu::simd::Level;
+use rocmforge::backends::cpu::simd::activations::quantize_q8a;
+use rocmforge::backends::cpu::simd::matmul::{matmul, scratch_bytes};
+use rocmforge::backends::cpu::simd::memory::AlignedBuf;
+use rocmforge::backends::cpu::simd::packed::{PackedMatrix, activation_type};
+use rocmforge::backends::cpu::simd::pool::Pool;
+use rocmforge::tensor::DType;
+use rocmforge::tensor::quant::quantize_row;
+use std::hint::black_box;
+use std::time::Duration;
+
+const TYPES: [DType; 10] = [
+    DType::Q4_0,
+    DType::Q8_0,
+    DType::Q4K,
+    DType::Q6K,
+    DType::Q5_0,
+    DType::Iq4Xs,
+    DType::Mxfp4,
+    DType::F16,
+    DType::Bf16,
+    DType::F32,
+];
+
+struct Product {
+    w: PackedMatrix,
+    x: Vec<u8>,
+    x_row_bytes: usize,
+    tokens: usize,
+    out: Vec<f32>,
+    scratch: AlignedBuf,
+}
+
+impl Product {
+    fn new(dtype: DType, rows: usize, k: usize, tokens: usize) -> Product {
+        let row = dtype.row_bytes(k).expect("whole blocks");
+        let mut src = vec![0; row * rows];
+        let values: Vec<f32> = (0..k).map(|i| (i * 29 % 211) as f32 * 0.01 - 1.0).collect();
+        // One row, quantized where that is possible; else bytes of which tame scales come out.
+        if quantize_row(dtype, &values, &mut src[..row]).is_err() {
+            src[..row].iter_mut().enumerate().for_each(|(i, b)| *b = (i * 7 % 43) as u8);
+        }
+        let (first, rest) = src.split_at_mut(row);
+        rest.chunks_exact_mut(row).for_each(|dst| dst.copy_from_slice(first));
+        let floats: Vec<f32> = (0..tokens * k).map(|i| (i % 113) as f32 * 0.01 - 0.5).collect();
+        let x_row_bytes = activation_type(dtype).row_bytes(k).expect("whole blocks");
+        let mut x = vec![0; tokens * x_row_bytes];
+        if activation_type(dtype) == DType::Q8A {
+            quantize_q8a(Level::best(), &floats, &mut x);
+        } else {
+            x.copy_from_slice(bytemuck::cast_slice(&floats));
+        }
+        Product {
+            w: PackedMatrix::pack(dtype, rows, k, &src).expect("a good shape"),
+            x,
+            x_row_bytes,
+            tokens,
+            out: vec![0.0; tokens * rows],
+            scratch: AlignedBuf::zeroed(scratch_bytes(dtype, k)).expect("memory"),
+        }
+    }
+
+    fn run(&mut self, level: Level) {
+        let (x, out, scratch) = (self.x.as_ptr(), self.out.as_mut_ptr(), self.scratch.as_mut_slice());
+        // SAFETY: the buffers are as long as the shape says.
+        unsafe {
+            let panels = 0..self.w.panels();
+            matmul(level, &self.w, x, self.x_row_bytes, self.tokens, panels, out, self.w.rows(), scratch);
+        }
+        black_box(&self.out);
+    }
+}
+
+/// One token, weights in the second-level cache and in memory.
+fn gemv(c: &mut Criterion) {
+    let mut g = c.benchmark_group("gemv");
+    for dtype in TYPES {
+        for (place, target) in [("cache", 400 << 10), ("memory", 512 << 20)] {
+            let k = if dtype.block_len() == 256 { 1024 } else { 896 };
+            let rows = (target / dtype.row_bytes(k).expect("whole blocks")).next_multiple_of(16);
+            let mut p = Product::new(dtype, rows, k, 1);
+            g.throughput(Throughput::Bytes(p.w.bytes() as u64));
+            g.bench_function(BenchmarkId::new(dtype.name(), place), |b| b.iter(|| p.run(Level::best())));
+        }
+    }
+}
+
+/// 512 tokens against the two shapes of a feed-forward block.
+fn gemm(c: &mut Criterion) {
+    let mut g = c.benchmark_group("gemm");
+    for dtype in TYPES {
+        for (rows, k) in [(4864, 1024), (1024, 4864)] {
+            for level in Level::available().into_iter().skip(1) {
+                let k = if dtype.block_len() == 256 { k / 256 * 256 } else { k };
+                let mut p = Product::new(dtype, rows, k, 512);
+                g.throughput(Throughput::Elements((2 * rows * k * 512) as u64));
+                let id = BenchmarkId::new(format!("{dtype}/{level}"), format!("{rows}x{k}"));
+                g.bench_function(id, |b| b.iter(|| p.run(level)));
+            }
+        }
+    }
+}
+
+/// What the machine can do: sequential reads, and int8 and f32 multiply-adds from registers.
+fn peaks(c: &mut Criterion) {
+    let mut g = c.benchmark_group("peak");
+    let memory: Vec<u64> = (0..(512usize << 20) / 8).map(|i| i as u64).collect();
+    g.throughput(Throughput::Bytes(512 << 20));
+    g.bench_function("read", |b| b.iter(|| memory.iter().fold(0u64, |a, x| a ^ x)));
+    #[cfg(target_arch = "x86_64")]
+    if Level::best() == Level::Avx512 {
+        const ROUNDS: u64 = 100_000;
+        g.throughput(Throughput::Elements(ROUNDS * 16 * 128));
+        // SAFETY: the level is available.
+        g.bench_function("int8", |b| b.iter(|| unsafe { dpbusd(ROUNDS, black_box(3)) }));
+        g.throughput(Throughput::Elements(ROUNDS * 16 * 32));
+        // SAFETY: the level is available.
+        g.bench_function("f32", |b| b.iter(|| unsafe { fma(ROUNDS, black_box(1.0)) }));
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn dpbusd(rounds: u64, x: i32) -> i32 {
+    use std::arch::x86_64::*;
+    let mut acc = [_mm512_set1_epi32(x); 16];
+    for i in 0..rounds {
+        let w = _mm512_set1_epi32(i as i32);
+        for a in &mut acc {
+            // The accumulator is also a factor, so that nothing can be hoisted.
+            *a = _mm512_dpbusd_epi32(*a, w, *a);
+        }
+    }
+    acc.into_iter().map(|a| _mm512_reduce_add_epi32(a)).fold(0, i32::wrapping_add)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn fma(rounds: u64, x: f32) -> f32 {
+    use std::arch::x86_64::*;
+    let mut acc = [_mm512_set1_ps(x); 16];
+    for i in 0..rounds {
+        let w = _mm512_set1_ps(1.0 / (i + 2) as f32);
+        for a in &mut acc {
+            *a = _mm512_fmadd_ps(*a, w, w);
+        }
+    }
+    acc.into_iter().map(|a| _mm512_reduce_add_ps(a)).sum()
+}
+
+/// An empty run and a barrier.
+fn pool(c: &mut Criterion) {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let pool = Pool::new(threads).expect("threads");
+    c.bench_function("pool/run", |b| b.iter(|| pool.run(&|tid| drop(black_box(tid)))));
+    c.bench_function("pool/100 barriers", |b| {
+        b.iter(|| {
+            pool.run(&|_| {
+                for _ in 0..100 {
+                    let _ = pool.barrier_wait();
+                }
+            })
+        });
+    });
+}
+
+fn quantize(c: &mut Criterion) {
+    let x: Vec<f32> = (0..4864).map(|i| (i % 113) as f32 * 0.01 - 0.5).collect();
+    let mut out = vec![0; DType::Q8A.row_bytes(x.len()).expect("whole blocks")];
+    let mut g = c.benchmark_group("quantize");
+    g.throughput(Throughput::Elements(x.len() as u64));
+    for level in Level::available() {
+        g.bench_function(level.name(), |b| b.iter(|| quantize_q8a(level, black_box(&x), &mut out)));
+    }
+}
+
+criterion_group! {
+    name = kernels;
+    config = Criterion::default()
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_millis(1000))
+        .sample_size(10);
+    targets = peaks, gemv, gemm, quantize, pool
+}
+criterion_main!(kernels);

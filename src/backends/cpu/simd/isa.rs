@@ -1,0 +1,99 @@
+//! [`Level`]: the instruction set levels that kernels are instantiated for.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// An instruction set level. Higher levels compare greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Level {
+    /// Plain Rust, on every machine; the yardstick for the others.
+    Portable,
+    /// AVX2, FMA and F16C (x86-64).
+    Avx2,
+    /// AVX-512 F, BW, VL, DQ and VNNI beside AVX2's (x86-64).
+    Avx512,
+}
+
+/// A level's name that is none of `portable`, `avx2`, `avx512`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown instruction set level `{0}`: use portable, avx2 or avx512")]
+pub struct UnknownLevel(String);
+
+impl Level {
+    /// Every level, lowest first.
+    pub const ALL: [Level; 3] = [Level::Portable, Level::Avx2, Level::Avx512];
+
+    /// Whether this machine's processor and operating system have the level.
+    pub fn is_available(self) -> bool {
+        match self {
+            Level::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => {
+                is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+            }
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => {
+                Level::Avx2.is_available()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vnni")
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            Level::Avx2 | Level::Avx512 => false,
+        }
+    }
+
+    /// The levels that this machine has, lowest first. Never empty.
+    pub fn available() -> Vec<Level> {
+        Level::ALL.into_iter().filter(|l| l.is_available()).collect()
+    }
+
+    /// The highest level that this machine has.
+    pub fn best() -> Level {
+        Level::ALL.into_iter().rev().find(|l| l.is_available()).unwrap_or(Level::Portable)
+    }
+
+    /// The level's name: `portable`, `avx2` or `avx512`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Level::Portable => "portable",
+            Level::Avx2 => "avx2",
+            Level::Avx512 => "avx512",
+        }
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Level {
+    type Err = UnknownLevel;
+
+    fn from_str(s: &str) -> Result<Self, UnknownLevel> {
+        Level::ALL.into_iter().find(|l| l.name().eq_ignore_ascii_case(s)).ok_or_else(|| UnknownLevel(s.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_back_to_levels() {
+        for l in Level::ALL {
+            assert_eq!(l.to_string().parse::<Level>(), Ok(l));
+        }
+        assert!("sse9".parse::<Level>().unwrap_err().to_string().contains("sse9"));
+    }
+
+    #[test]
+    fn the_best_level_is_the_last_available() {
+        assert_eq!(Level::available().last(), Some(&Level::best()));
+        assert_eq!(Level::available()[0], Level::Portable);
+    }
+}

@@ -1,0 +1,258 @@
+//! Sixteen lanes as one AVX-512 register.
+
+use super::{Kernel, Level, Simd};
+use std::arch::x86_64::*;
+
+/// AVX-512 F, BW, VL, DQ and VNNI.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512(());
+
+/// An intrinsic, or several.
+macro_rules! isa {
+    ($e:expr) => {
+        // SAFETY: a value of this type exists, so the processor has the level (`assume`); pointers are used within the
+        // promises of the method's caller.
+        unsafe { $e }
+    };
+}
+
+/// The first `n` lanes.
+#[inline(always)]
+fn mask(n: usize) -> __mmask16 {
+    ((1u32 << n) - 1) as __mmask16
+}
+
+// SAFETY: each method computes on 16 lanes what the trait says.
+unsafe impl Simd for Avx512 {
+    type F = __m512;
+    type I = __m512i;
+
+    const LEVEL: Level = Level::Avx512;
+    const ROWS: usize = 4;
+    const TOKENS: usize = 8;
+    const SHIFTED: bool = true;
+
+    #[inline(always)]
+    unsafe fn assume() -> Self {
+        Avx512(())
+    }
+
+    #[inline(always)]
+    unsafe fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+        #[inline(never)]
+        unsafe fn inner<K: Kernel>(s: Avx512, kernel: K) -> K::Output {
+            // SAFETY: the caller's promise is the kernel's contract.
+            unsafe { kernel.run(s) }
+        }
+        isa!(inner(self, kernel))
+    }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m512 {
+        isa!(_mm512_set1_ps(x))
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> __m512 {
+        isa!(_mm512_loadu_ps(p))
+    }
+    #[inline(always)]
+    unsafe fn load_part(self, p: *const f32, n: usize) -> __m512 {
+        isa!(_mm512_maskz_loadu_ps(mask(n), p))
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, x: __m512) {
+        isa!(_mm512_storeu_ps(p, x))
+    }
+    #[inline(always)]
+    unsafe fn store_part(self, p: *mut f32, n: usize, x: __m512) {
+        isa!(_mm512_mask_storeu_ps(p, mask(n), x))
+    }
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        isa!(_mm512_add_ps(a, b))
+    }
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        isa!(_mm512_sub_ps(a, b))
+    }
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        isa!(_mm512_mul_ps(a, b))
+    }
+    #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        isa!(_mm512_div_ps(a, b))
+    }
+    #[inline(always)]
+    fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        isa!(_mm512_fmadd_ps(a, b, c))
+    }
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        isa!(_mm512_max_ps(a, b))
+    }
+    #[inline(always)]
+    fn min(self, a: __m512, b: __m512) -> __m512 {
+        isa!(_mm512_min_ps(a, b))
+    }
+    #[inline(always)]
+    fn round(self, a: __m512) -> __m512 {
+        isa!(_mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a))
+    }
+    #[inline(always)]
+    fn scale2(self, a: __m512, n: __m512) -> __m512 {
+        isa!(_mm512_scalef_ps(a, n))
+    }
+    #[inline(always)]
+    fn select_lt(self, a: __m512, b: __m512, x: __m512, y: __m512) -> __m512 {
+        isa!(_mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), y, x))
+    }
+    #[inline(always)]
+    fn reduce_add(self, a: __m512) -> f32 {
+        isa!({
+            let v8 = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
+            let v4 = _mm_add_ps(_mm256_castps256_ps128(v8), _mm256_extractf128_ps::<1>(v8));
+            let v2 = _mm_add_ps(v4, _mm_movehl_ps(v4, v4));
+            _mm_cvtss_f32(_mm_add_ss(v2, _mm_shuffle_ps::<1>(v2, v2)))
+        })
+    }
+    #[inline(always)]
+    fn reduce_max(self, a: __m512) -> f32 {
+        isa!(_mm512_reduce_max_ps(a))
+    }
+    #[inline(always)]
+    fn transpose(self, r: [__m512; 16]) -> [__m512; 16] {
+        let mut out = r;
+        isa!({
+            // Four rows at a time: quarter L of u[4g + c] holds column 4L + c of rows 4g .. 4g + 3.
+            let mut u = r;
+            for g in 0..4 {
+                let (a, b) =
+                    (_mm512_unpacklo_ps(r[4 * g], r[4 * g + 1]), _mm512_unpacklo_ps(r[4 * g + 2], r[4 * g + 3]));
+                let (c, d) =
+                    (_mm512_unpackhi_ps(r[4 * g], r[4 * g + 1]), _mm512_unpackhi_ps(r[4 * g + 2], r[4 * g + 3]));
+                let (a, b) = (_mm512_castps_pd(a), _mm512_castps_pd(b));
+                let (c, d) = (_mm512_castps_pd(c), _mm512_castps_pd(d));
+                u[4 * g] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+                u[4 * g + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+                u[4 * g + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(c, d));
+                u[4 * g + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(c, d));
+            }
+            // Then quarters: 0x88 takes the even ones of both operands, 0xdd the odd ones.
+            for c in 0..4 {
+                let even = _mm512_shuffle_f32x4::<0x88>(u[c], u[4 + c]);
+                let odd = _mm512_shuffle_f32x4::<0xdd>(u[c], u[4 + c]);
+                let even_high = _mm512_shuffle_f32x4::<0x88>(u[8 + c], u[12 + c]);
+                let odd_high = _mm512_shuffle_f32x4::<0xdd>(u[8 + c], u[12 + c]);
+                out[c] = _mm512_shuffle_f32x4::<0x88>(even, even_high);
+                out[4 + c] = _mm512_shuffle_f32x4::<0x88>(odd, odd_high);
+                out[8 + c] = _mm512_shuffle_f32x4::<0xdd>(even, even_high);
+                out[12 + c] = _mm512_shuffle_f32x4::<0xdd>(odd, odd_high);
+            }
+        });
+        out
+    }
+    #[inline(always)]
+    fn to_bits(self, a: __m512) -> __m512i {
+        isa!(_mm512_castps_si512(a))
+    }
+    #[inline(always)]
+    fn from_bits(self, a: __m512i) -> __m512 {
+        isa!(_mm512_castsi512_ps(a))
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(self, p: *const u16) -> __m512 {
+        isa!(_mm512_cvtph_ps(_mm256_loadu_si256(p.cast())))
+    }
+    #[inline(always)]
+    unsafe fn store_f16(self, p: *mut u16, x: __m512) {
+        isa!(_mm256_storeu_si256(p.cast(), _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x)))
+    }
+    #[inline(always)]
+    unsafe fn load_i8(self, p: *const u8) -> __m512 {
+        isa!(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()))))
+    }
+    #[inline(always)]
+    unsafe fn load_u8(self, p: *const u8) -> __m512 {
+        isa!(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()))))
+    }
+
+    #[inline(always)]
+    fn splat_i(self, x: i32) -> __m512i {
+        isa!(_mm512_set1_epi32(x))
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(self, p: *const u8) -> __m512i {
+        isa!(_mm512_loadu_si512(p.cast()))
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, p: *mut u8, x: __m512i) {
+        isa!(_mm512_storeu_si512(p.cast(), x))
+    }
+    #[inline(always)]
+    fn to_f(self, a: __m512i) -> __m512 {
+        isa!(_mm512_cvtepi32_ps(a))
+    }
+    #[inline(always)]
+    fn to_i(self, a: __m512) -> __m512i {
+        isa!(_mm512_cvt_roundps_epi32::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a))
+    }
+    #[inline(always)]
+    unsafe fn store_low_bytes(self, p: *mut u8, x: __m512i) {
+        isa!(_mm_storeu_si128(p.cast(), _mm512_cvtepi32_epi8(x)))
+    }
+    #[inline(always)]
+    fn and(self, a: __m512i, b: __m512i) -> __m512i {
+        isa!(_mm512_and_si512(a, b))
+    }
+    #[inline(always)]
+    fn or(self, a: __m512i, b: __m512i) -> __m512i {
+        isa!(_mm512_or_si512(a, b))
+    }
+    #[inline(always)]
+    fn add_i(self, a: __m512i, b: __m512i) -> __m512i {
+        isa!(_mm512_add_epi32(a, b))
+    }
+    #[inline(always)]
+    fn max_i(self, a: __m512i, b: __m512i) -> __m512i {
+        isa!(_mm512_max_epi32(a, b))
+    }
+    #[inline(always)]
+    fn reduce_add_i(self, a: __m512i) -> i32 {
+        isa!(_mm512_reduce_add_epi32(a))
+    }
+    #[inline(always)]
+    fn reduce_max_i(self, a: __m512i) -> i32 {
+        isa!(_mm512_reduce_max_epi32(a))
+    }
+    #[inline(always)]
+    fn shl<const N: u32>(self, a: __m512i) -> __m512i {
+        isa!(_mm512_slli_epi32::<N>(a))
+    }
+    #[inline(always)]
+    fn shr<const N: u32>(self, a: __m512i) -> __m512i {
+        isa!(_mm512_srli_epi32::<N>(a))
+    }
+    #[inline(always)]
+    fn lookup(self, table: &[u8; 16], index: __m512i) -> __m512i {
+        isa!({
+            let table = _mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast()));
+            _mm512_shuffle_epi8(table, index)
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn dot_start<const BITS: u32>(self, offset: *const i32) -> __m512i {
+        isa!(_mm512_set1_epi32(offset.read_unaligned()))
+    }
+    #[inline(always)]
+    unsafe fn dot<const N: usize, const BITS: u32>(self, start: __m512i, w: &[__m512i; N], x: *const i8) -> __m512i {
+        let mut acc = start;
+        for (q, &w) in w.iter().enumerate() {
+            acc = isa!(_mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(x.cast::<i32>().add(q).read_unaligned())));
+        }
+        acc
+    }
+}

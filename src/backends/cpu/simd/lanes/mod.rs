@@ -1,0 +1,173 @@
+//! [`Simd`]: sixteen lanes of f32 or i32 on any instruction set, so that a kernel is written once.
+//!
+//! A value of a `Simd` type is a token: it exists only where the processor has the level, which is what makes its methods
+//! sound to call. A [`Kernel`] runs inside [`Simd::vectorize`], the only place where target features are switched on; all
+//! that a kernel calls in its loops is `#[inline(always)]`, so it is compiled with those features. Kernels use no closures in
+//! their loops, as those would be compiled without.
+
+use super::isa::Level;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::Avx512;
+pub(crate) use portable::Portable;
+
+/// Lanes of a vector.
+pub(crate) const LANES: usize = 16;
+
+/// Work that is compiled for an instruction set. `run` must be `#[inline(always)]`.
+pub(crate) trait Kernel {
+    /// What the work returns.
+    type Output;
+
+    /// # Safety
+    /// The kernel's own contract, which stands at its type.
+    unsafe fn run<S: Simd>(self, s: S) -> Self::Output;
+}
+
+/// Sixteen lanes of one instruction set level. Floating-point operations round as IEEE says; `fma` is fused except on
+/// [`Portable`], where it rounds twice.
+///
+/// # Safety
+/// Implementers compute exactly what each method says, for all 16 lanes.
+pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
+    /// Sixteen f32.
+    type F: Copy;
+    /// Sixteen i32, also seen as 64 bytes or 32 u16.
+    type I: Copy;
+
+    /// The level this is.
+    const LEVEL: Level;
+    /// Rows of four vectors that a float kernel accumulates at a time: bounded by registers.
+    const ROWS: usize;
+    /// Tokens that one pass of an integer matrix kernel takes: bounded by registers.
+    const TOKENS: usize;
+    /// Whether small unsigned weights are shifted up to eight bits before a dot product, so that one stored activation sum
+    /// serves as the offset of all formats ([`Simd::dot`]).
+    const SHIFTED: bool;
+
+    /// The token.
+    ///
+    /// # Safety
+    /// The processor has the level ([`Level::is_available`]).
+    unsafe fn assume() -> Self;
+
+    /// Runs the kernel compiled with the level's target features.
+    ///
+    /// # Safety
+    /// The kernel's contract.
+    unsafe fn vectorize<K: Kernel>(self, kernel: K) -> K::Output;
+
+    /// All lanes `x`.
+    fn splat(self, x: f32) -> Self::F;
+    /// # Safety
+    /// 16 floats are readable at `p` (no alignment needed).
+    unsafe fn load(self, p: *const f32) -> Self::F;
+    /// The first `n` lanes from `p`, zero above.
+    /// # Safety
+    /// `n` floats are readable at `p`, `n ≤ 16`.
+    unsafe fn load_part(self, p: *const f32, n: usize) -> Self::F;
+    /// # Safety
+    /// 16 floats are writable at `p`.
+    unsafe fn store(self, p: *mut f32, x: Self::F);
+    /// # Safety
+    /// `n` floats are writable at `p`, `n ≤ 16`.
+    unsafe fn store_part(self, p: *mut f32, n: usize, x: Self::F);
+    fn add(self, a: Self::F, b: Self::F) -> Self::F;
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F;
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F;
+    fn div(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a·b + c`.
+    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// `a > b ? a : b`, lane by lane; `b` where either is not a number.
+    fn max(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a < b ? a : b`, lane by lane; `b` where either is not a number.
+    fn min(self, a: Self::F, b: Self::F) -> Self::F;
+    /// The nearest integers, ties to even.
+    fn round(self, a: Self::F) -> Self::F;
+    /// `a·2^n` for integral `n` in −252 ..= 254 (two factors, each exact).
+    fn scale2(self, a: Self::F, n: Self::F) -> Self::F;
+    /// `a < b ? x : y`, lane by lane.
+    fn select_lt(self, a: Self::F, b: Self::F, x: Self::F, y: Self::F) -> Self::F;
+    /// The sum over lanes, as the tree ((0+8)+(4+12)) … of halves.
+    fn reduce_add(self, a: Self::F) -> f32;
+    /// The largest lane.
+    fn reduce_max(self, a: Self::F) -> f32;
+    /// The matrix of these 16 rows, transposed.
+    fn transpose(self, rows: [Self::F; 16]) -> [Self::F; 16];
+    /// The bits of the lanes.
+    fn to_bits(self, a: Self::F) -> Self::I;
+    /// The lanes of these bits.
+    fn from_bits(self, a: Self::I) -> Self::F;
+
+    /// 16 half-precision numbers.
+    /// # Safety
+    /// 32 bytes are readable at `p`.
+    unsafe fn load_f16(self, p: *const u16) -> Self::F;
+    /// Rounds to nearest even.
+    /// # Safety
+    /// 32 bytes are writable at `p`.
+    unsafe fn store_f16(self, p: *mut u16, x: Self::F);
+    /// 16 signed bytes as floats.
+    /// # Safety
+    /// 16 bytes are readable at `p`.
+    unsafe fn load_i8(self, p: *const u8) -> Self::F;
+    /// 16 unsigned bytes as floats.
+    /// # Safety
+    /// 16 bytes are readable at `p`.
+    unsafe fn load_u8(self, p: *const u8) -> Self::F;
+
+    /// All i32 lanes `x`.
+    fn splat_i(self, x: i32) -> Self::I;
+    /// # Safety
+    /// 64 bytes are readable at `p`.
+    unsafe fn load_bytes(self, p: *const u8) -> Self::I;
+    /// # Safety
+    /// 64 bytes are writable at `p`.
+    unsafe fn store_bytes(self, p: *mut u8, x: Self::I);
+    /// The i32 lanes as floats, rounded to nearest even.
+    fn to_f(self, a: Self::I) -> Self::F;
+    /// The lanes rounded to i32, ties to even. Lanes are in range.
+    fn to_i(self, a: Self::F) -> Self::I;
+    /// The low bytes of the i32 lanes.
+    /// # Safety
+    /// 16 bytes are writable at `p`.
+    unsafe fn store_low_bytes(self, p: *mut u8, x: Self::I);
+    fn and(self, a: Self::I, b: Self::I) -> Self::I;
+    fn or(self, a: Self::I, b: Self::I) -> Self::I;
+    fn add_i(self, a: Self::I, b: Self::I) -> Self::I;
+    /// The larger i32 lanes.
+    fn max_i(self, a: Self::I, b: Self::I) -> Self::I;
+    /// The sum of the i32 lanes, wrapping.
+    fn reduce_add_i(self, a: Self::I) -> i32;
+    /// The largest i32 lane.
+    fn reduce_max_i(self, a: Self::I) -> i32;
+    /// The i32 lanes shifted left.
+    fn shl<const N: u32>(self, a: Self::I) -> Self::I;
+    /// The i32 lanes shifted right, zeros entering.
+    fn shr<const N: u32>(self, a: Self::I) -> Self::I;
+    /// Each byte of `index` (0..16) replaced by that entry of the table.
+    fn lookup(self, table: &[u8; 16], index: Self::I) -> Self::I;
+
+    /// The accumulator that [`Simd::dot`] starts from, for unsigned weights of `BITS` bits whose zero is `2^(BITS−1)`.
+    /// `offset` holds −128·Σx of the activations of the dot product.
+    /// # Safety
+    /// `offset` is readable.
+    unsafe fn dot_start<const BITS: u32>(self, offset: *const i32) -> Self::I;
+    /// Per lane: `start` + Σ over quads of the four products of the lane's unsigned weight bytes with the quad's signed
+    /// activation bytes. `N` quads of activations are at `x`, each in −127 ..= 127.
+    ///
+    /// `BITS` says what the weights are: with [`SHIFTED`](Simd::SHIFTED) the plain dot product of bytes 0..=255 (to be
+    /// made of weights shifted up by `8 − BITS` if they have an offset); else weights are below `2^BITS`, and for `BITS = 8`
+    /// the dot product is of `w − 128`.
+    /// # Safety
+    /// `4·N` bytes are readable at `x`.
+    unsafe fn dot<const N: usize, const BITS: u32>(self, start: Self::I, w: &[Self::I; N], x: *const i8) -> Self::I;
+}

@@ -1,0 +1,250 @@
+//! Products of integer weights with [`DType::Q8A`](crate::tensor::DType::Q8A) activations.
+
+use super::super::activations::{BYTES, DS, OFF, OFF16, QS};
+use super::super::lanes::{Kernel, LANES, Simd};
+use super::super::packed::{PANEL_ROWS, panel_bytes};
+use super::Args;
+use super::formats::*;
+use crate::tensor::DType;
+use std::marker::PhantomData;
+
+/// # Safety
+/// The contract of [`super::matmul`], for an integer type.
+pub(super) unsafe fn run<S: Simd>(s: S, args: &Args) {
+    // SAFETY: the caller's promise; each format reads the layout of its type.
+    unsafe {
+        match args.dtype {
+            DType::Q8_0 => product::<S, Q8_0, Tile<SCALE, 8>>(s, args),
+            DType::Q4_0 => product::<S, Q4_0, Tile<SCALE, 4>>(s, args),
+            DType::Q5_0 => product::<S, Q5_0, Tile<SCALE, 5>>(s, args),
+            DType::Iq4Nl => product::<S, Iq4Nl, Tile<SCALE, 8>>(s, args),
+            DType::Iq4Xs => product::<S, Iq4Xs, Tile<SCALE, 8>>(s, args),
+            DType::Mxfp4 => product::<S, Mxfp4, Tile<SCALE, 8>>(s, args),
+            DType::Q4_1 => product::<S, Q4_1, Tile<MINIMUM, 4>>(s, args),
+            DType::Q5_1 => product::<S, Q5_1, Tile<MINIMUM, 5>>(s, args),
+            DType::Q4K => product::<S, Q4K, Tile<MINIMUM, 4>>(s, args),
+            DType::Q5K => product::<S, Q5K, Tile<MINIMUM, 5>>(s, args),
+            DType::Q6K => product::<S, Q6K, Tile<HALVES, 6>>(s, args),
+            other => unreachable!("{other} is not an integer type"),
+        }
+    }
+}
+
+/// Few tokens: panels as they are. Many: a few panels are unpacked into tiles, which all tokens then pass, so that unpacking is
+/// paid once and a group of tokens stays in the first-level cache while it meets the tiles. Formats that need no unpacking are
+/// taken as many panels at a time.
+unsafe fn product<S: Simd, F: Format, T: Format>(s: S, a: &Args) {
+    let blocks = a.k / 32;
+    let panel = panel_bytes(a.dtype, a.k).expect("checked when the matrix was packed");
+    let tile = blocks * TILE_BLOCK;
+    if a.tokens <= S::TOKENS || blocks == 0 {
+        for (t, n) in a.tokens(S::TOKENS) {
+            // SAFETY: panels from..to exist, `panel` bytes each, and so do the tokens.
+            unsafe { tokens::<S, F>(s, a, a.weights.add(a.from * panel), panel, a.from, a.to - a.from, t, n) };
+        }
+        return;
+    }
+    let tiles = a.scratch_len / tile;
+    let mut first = a.from;
+    while first < a.to {
+        let count = tiles.min(a.to - first);
+        // SAFETY: panels first .. first + count exist, and `tiles` tiles fit the scratch.
+        unsafe {
+            let weights = a.weights.add(first * panel);
+            if !F::PLAIN {
+                s.vectorize(Unpack::<F> {
+                    weights,
+                    panel,
+                    panels: count,
+                    blocks,
+                    tiles: a.scratch,
+                    format: PhantomData,
+                });
+            }
+            for (t, n) in a.tokens(S::TOKENS) {
+                if F::PLAIN {
+                    tokens::<S, F>(s, a, weights, panel, first, count, t, n);
+                } else {
+                    tokens::<S, T>(s, a, a.scratch, tile, first, count, t, n);
+                }
+            }
+        }
+        first += count;
+    }
+}
+
+/// Tokens `t..t + n` against `panels` panels of which the first is number `first`.
+#[allow(clippy::too_many_arguments)]
+unsafe fn tokens<S: Simd, F: Format>(
+    s: S,
+    a: &Args,
+    weights: *const u8,
+    panel: usize,
+    first: usize,
+    panels: usize,
+    t: usize,
+    n: usize,
+) {
+    // SAFETY: token t and row first·16 exist.
+    let (x, out) = unsafe { (a.x.add(t * a.x_row_bytes), a.out.add(t * a.out_stride + first * PANEL_ROWS)) };
+    let rows = a.rows_from(first);
+    macro_rules! micro {
+        ($n:literal) => {
+            // SAFETY: the caller's promise.
+            unsafe {
+                s.vectorize(Micro::<F, $n> {
+                    weights,
+                    panel,
+                    panels,
+                    rows,
+                    blocks: a.k / 32,
+                    x,
+                    x_stride: a.x_row_bytes,
+                    out,
+                    out_stride: a.out_stride,
+                    format: PhantomData,
+                })
+            }
+        };
+    }
+    match n {
+        8 => micro!(8),
+        4 => micro!(4),
+        2 => micro!(2),
+        _ => micro!(1),
+    }
+}
+
+/// Unpacks panels into tiles.
+struct Unpack<F> {
+    weights: *const u8,
+    panel: usize,
+    panels: usize,
+    blocks: usize,
+    tiles: *mut u8,
+    format: PhantomData<F>,
+}
+
+impl<F: Format> Kernel for Unpack<F> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self, s: S) {
+        let mut tile = self.tiles;
+        for p in 0..self.panels {
+            // SAFETY: panel p exists and holds `blocks` blocks in groups; the tiles hold as many.
+            unsafe {
+                let mut group = self.weights.add(p * self.panel);
+                let mut b = 0;
+                while b < self.blocks {
+                    for j in 0..F::GROUP.min(self.blocks - b) {
+                        F::load(s, group, j).store_tile(s, tile);
+                        tile = tile.add(TILE_BLOCK);
+                    }
+                    b += F::GROUP;
+                    group = group.add(F::GROUP_BYTES);
+                }
+            }
+        }
+    }
+}
+
+/// `T` tokens against consecutive panels.
+struct Micro<F, const T: usize> {
+    weights: *const u8,
+    /// Bytes from panel to panel.
+    panel: usize,
+    panels: usize,
+    /// Rows from the first panel to the end of the matrix.
+    rows: usize,
+    blocks: usize,
+    x: *const u8,
+    x_stride: usize,
+    out: *mut f32,
+    out_stride: usize,
+    format: PhantomData<F>,
+}
+
+impl<F: Format, const T: usize> Kernel for Micro<F, T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self, s: S) {
+        for p in 0..self.panels {
+            let mut acc = [s.splat(0.0); T];
+            // SAFETY: panel p holds `blocks` blocks in groups, and each token as many.
+            unsafe {
+                let mut group = self.weights.add(p * self.panel);
+                let mut x = self.x;
+                let mut b = 0;
+                while b < self.blocks {
+                    for j in 0..F::GROUP.min(self.blocks - b) {
+                        let w = F::load(s, group, j);
+                        for (t, acc) in acc.iter_mut().enumerate() {
+                            *acc = accumulate::<S, F>(s, &w, x.add(t * self.x_stride), *acc);
+                        }
+                        x = x.add(BYTES);
+                    }
+                    b += F::GROUP;
+                    group = group.add(F::GROUP_BYTES);
+                }
+            }
+            let rows = (self.rows - p * PANEL_ROWS).min(LANES);
+            let scale = s.splat(F::result_scale::<S>());
+            for (t, &acc) in acc.iter().enumerate() {
+                let acc = s.mul(acc, scale);
+                // SAFETY: these rows of the panel's outputs are the caller's to write.
+                unsafe {
+                    let out = self.out.add(t * self.out_stride + p * PANEL_ROWS);
+                    if rows == LANES { s.store(out, acc) } else { s.store_part(out, rows, acc) }
+                }
+            }
+        }
+    }
+}
+
+/// Adds a block's share of 16 outputs.
+#[inline(always)]
+unsafe fn accumulate<S: Simd, F: Format>(s: S, w: &Block<S>, x: *const u8, acc: S::F) -> S::F {
+    // SAFETY: x points to a block of activations.
+    unsafe {
+        let dx = s.splat(x.cast::<f32>().read_unaligned());
+        let qs = x.add(QS).cast::<i8>();
+        match F::MODE {
+            SCALE => {
+                let start = match F::BITS {
+                    4 => s.dot_start::<4>(x.add(OFF).cast()),
+                    5 => s.dot_start::<5>(x.add(OFF).cast()),
+                    _ => s.dot_start::<8>(x.add(OFF).cast()),
+                };
+                s.fma(s.to_f(dot::<S, F, 8>(s, start, &w.q, qs)), s.mul(w.a, dx), acc)
+            }
+            MINIMUM => {
+                let acc = s.fma(w.b, s.splat(x.add(DS).cast::<f32>().read_unaligned()), acc);
+                s.fma(s.to_f(dot::<S, F, 8>(s, s.splat_i(0), &w.q, qs)), s.mul(w.a, dx), acc)
+            }
+            _ => {
+                let [q0, q1, q2, q3, q4, q5, q6, q7] = w.q;
+                let off = x.add(OFF16).cast::<i32>();
+                let first = dot::<S, F, 4>(s, s.dot_start::<6>(off), &[q0, q1, q2, q3], qs);
+                let second = dot::<S, F, 4>(s, s.dot_start::<6>(off.add(1)), &[q4, q5, q6, q7], qs.add(16));
+                let both = s.fma(s.to_f(second), w.b, s.mul(s.to_f(first), w.a));
+                s.fma(both, dx, acc)
+            }
+        }
+    }
+}
+
+/// [`Simd::dot`] with the format's bits, which cannot be a generic argument directly.
+#[inline(always)]
+unsafe fn dot<S: Simd, F: Format, const N: usize>(s: S, start: S::I, w: &[S::I; N], x: *const i8) -> S::I {
+    // SAFETY: the caller has 4·N bytes at x.
+    unsafe {
+        match F::BITS {
+            4 => s.dot::<N, 4>(start, w, x),
+            5 => s.dot::<N, 5>(start, w, x),
+            6 => s.dot::<N, 6>(start, w, x),
+            _ => s.dot::<N, 8>(start, w, x),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Matrix products with packed weights: `out[t, n] = Σ_k W[n, k]·x[t, k]`.
+//!
+//! **Determinism.** Each output is computed by one fixed sequence of floating-point operations that depends on the weights'
+//! type, `k` and the level only: integer types add `(dw·dx)·dot` block after block into one accumulator; float types sum
+//! blocks of 32 products in ascending order and add the blocks in ascending order. Tokens beside it, panel ranges and
+//! threads change nothing, so a token gets the same bits in a prompt and alone.
+//!
+//! **Error.** For integer types, against the exact product of the dequantized weights with the quantized activations: the
+//! integer part is exact, and each block adds at most 3 roundings, so the error is at most `(K/32 + 3)·2^-24·Σ|terms|`, a term
+//! being a block's share (its minimum's share apart). For float types it is `(K/32 + 33)·2^-24·Σ|w·x|`.
+
+mod floats;
+mod formats;
+mod integers;
+
+use super::isa::Level;
+use super::lanes::Simd;
+use super::packed::{Class, PANEL_ROWS, PackedMatrix, class, panel_bytes};
+use crate::tensor::DType;
+use std::ops::Range;
+
+/// Scratch that unpacked panels may take: together with a few tokens' activations it stays in a core's second-level cache.
+const TILE_BUDGET: usize = 320 << 10;
+/// Panels that are unpacked at a time, at most.
+const MAX_TILES: usize = 16;
+
+/// What a kernel gets: addresses and strides of one product.
+#[derive(Clone, Copy)]
+pub(crate) struct Args {
+    pub dtype: DType,
+    /// The first packed byte of the matrix.
+    pub weights: *const u8,
+    pub rows: usize,
+    pub k: usize,
+    /// Activations, `x_row_bytes` apart.
+    pub x: *const u8,
+    pub x_row_bytes: usize,
+    pub tokens: usize,
+    /// Panels to compute, from..to.
+    pub from: usize,
+    pub to: usize,
+    /// Outputs, `out_stride` floats from token to token.
+    pub out: *mut f32,
+    pub out_stride: usize,
+    pub scratch: *mut u8,
+    pub scratch_len: usize,
+}
+
+/// Bytes of scratch that [`matmul`] needs in each thread, for any number of tokens. It does not depend on the level. Zero for
+/// types or lengths that cannot be packed.
+pub fn scratch_bytes(dtype: DType, k: usize) -> usize {
+    if panel_bytes(dtype, k).is_none() {
+        return 0;
+    }
+    let (tile, extra) = match class(dtype) {
+        Class::Integer => (k.div_ceil(32).saturating_mul(formats::TILE_BLOCK), 0),
+        Class::Float if dtype == DType::F32 => return 0,
+        Class::Float => (k.saturating_mul(64), 0),
+        // Beside the tile, one row as it comes from the dequantizer.
+        Class::Generic => return k.saturating_mul(64 + 4).next_multiple_of(64),
+    };
+    tile.saturating_mul((TILE_BUDGET / tile.max(1)).clamp(1, MAX_TILES)).saturating_add(extra)
+}
+
+/// `out[t·out_stride + n] = Σ_k W[n, k]·x[t, k]` for the rows `n` of `panels` and `t` in `0..tokens`.
+///
+/// `x` points to rows of [`activation_type`](super::packed::activation_type)`(w.dtype())`, `x_row_bytes` apart. Nothing is allocated.
+///
+/// # Panics
+/// If the scratch is too short or not aligned to 64 bytes, or `panels` is beyond the matrix: before anything is written.
+///
+/// # Safety
+/// - `x`: `tokens` rows of `k` activations are readable and aligned for their type (f32; any alignment for Q8A).
+/// - `out`: for each token, the floats of the panels' rows ([`PackedMatrix::rows_of`]) are writable, and no other thread touches
+///   them meanwhile; they do not overlap `x` or the scratch.
+#[allow(clippy::too_many_arguments)]
+pub unsafe fn matmul(
+    level: Level,
+    w: &PackedMatrix,
+    x: *const u8,
+    x_row_bytes: usize,
+    tokens: usize,
+    panels: Range<usize>,
+    out: *mut f32,
+    out_stride: usize,
+    scratch: &mut [u8],
+) {
+    assert!(panels.start <= panels.end && panels.end <= w.panels(), "panels {panels:?} of {}", w.panels());
+    assert!(scratch.len() >= scratch_bytes(w.dtype(), w.k()), "matmul scratch: {} bytes", scratch.len());
+    assert!(scratch.is_empty() || (scratch.as_ptr() as usize).is_multiple_of(64), "matmul scratch is not aligned");
+    if panels.is_empty() || tokens == 0 {
+        return;
+    }
+    let args = Args {
+        dtype: w.dtype(),
+        weights: w.ptr().as_ptr(),
+        rows: w.rows(),
+        k: w.k(),
+        x,
+        x_row_bytes,
+        tokens,
+        from: panels.start,
+        to: panels.end,
+        out,
+        out_stride,
+        scratch: scratch.as_mut_ptr(),
+        scratch_len: scratch.len(),
+    };
+    // SAFETY: the table is of an available level; `args` describes the matrix, whose layout is its type's, and the caller's buffers.
+    unsafe { (level.kernels().matmul)(&args) }
+}
+
+/// # Safety
+/// The contract of [`matmul`]; the level of `S` is available.
+pub(crate) unsafe fn run<S: Simd>(args: &Args) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        let s = S::assume();
+        match class(args.dtype) {
+            Class::Integer => integers::run(s, args),
+            Class::Float => floats::run(s, args),
+            Class::Generic => floats::run_generic(s, args),
+        }
+    }
+}
+
+/// Groups of tokens that kernels are instantiated for, largest first, up to `max`: 8, 4, 2, 1.
+#[derive(Clone, Copy)]
+struct Tokens {
+    at: usize,
+    end: usize,
+    max: usize,
+}
+
+impl Iterator for Tokens {
+    /// First token and count.
+    type Item = (usize, usize);
+
+    fn next(&mut self) -> Option<(usize, usize)> {
+        let left = self.end - self.at;
+        let count = [8, 4, 2, 1].into_iter().find(|&n| n <= left && n <= self.max)?;
+        let at = self.at;
+        self.at += count;
+        Some((at, count))
+    }
+}
+
+impl Args {
+    fn tokens(&self, max: usize) -> Tokens {
+        Tokens { at: 0, end: self.tokens, max }
+    }
+
+    /// Rows of a panel that exist.
+    fn rows_from(&self, panel: usize) -> usize {
+        self.rows - panel * PANEL_ROWS
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,502 @@
+//! [`PackedMatrix`]: weights in the order in which the matrix kernels stream them.
+//!
+//! Rows stand in panels of 16, the lanes of a vector; missing rows of the last panel are zero. A panel is one sequential
+//! stream. Its bytes per type, where *quads* are vectors of 16 rows × 4 consecutive weights, *nibbles* four vectors with
+//! quads 0–3 in the low and 4–7 in the high halves of the bytes, *fifth* one vector with bit `i` of a byte belonging to quad
+//! `i`, and an *h* stands for 16 halves (32 bytes):
+//!
+//! | type | group of | bytes of a group |
+//! |---|---|---|
+//! | f32 | 1 | 16 floats |
+//! | f16 | 1 | h |
+//! | bf16 | 2 | 16 pairs |
+//! | q8_0 | 2 blocks | scales 2h, 2 × 8 quads (+128) |
+//! | q4_0, iq4_nl | 2 blocks | scales 2h, 2 × nibbles |
+//! | q5_0 | 2 blocks | scales 2h, 2 × (nibbles, fifth) |
+//! | q4_1, q5_1 | 1 block | scale h, minimum h, nibbles (, fifth) |
+//! | mxfp4 | 4 blocks | 4 × 16 exponents, 4 × nibbles |
+//! | q4_K, q5_K | 256 | d h, −dmin h, 8 × (16 scales, 16 minimums), 8 × (nibbles (, fifth)) |
+//! | iq4_xs | 256 | d h, 32 unused, 8 × 16 scales, 8 × nibbles |
+//! | q6_K | 256 | d h, 32 unused, 16 × 16 scales, 8 × (nibbles, 2 vectors with upper bits of quads 0–3 and 4–7) |
+//!
+//! Other types stay row-major as in the file; their kernels dequantize rows as they go. The layout, and so the size, does not
+//! depend on the instruction set.
+
+use super::lanes::LANES;
+use super::memory::{AlignedBuf, AllocError, Ptr};
+use crate::tensor::DType;
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Rows of a panel.
+pub const PANEL_ROWS: usize = LANES;
+
+/// What can go wrong when packing a matrix.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PackError {
+    /// Rows of this type cannot have this length, or the size overflows.
+    #[error("a {rows} x {k} matrix of {dtype} cannot be packed: rows must be whole blocks of {} and the size must be addressable", dtype.block_len())]
+    Shape {
+        /// The weights' type.
+        dtype: DType,
+        /// Rows.
+        rows: usize,
+        /// Row length.
+        k: usize,
+    },
+    /// The source is not as long as the shape says.
+    #[error("a {rows} x {k} matrix of {dtype} takes {expected} bytes, but {actual} were given")]
+    Length {
+        /// The weights' type.
+        dtype: DType,
+        /// Rows.
+        rows: usize,
+        /// Row length.
+        k: usize,
+        /// Bytes of the shape.
+        expected: usize,
+        /// Bytes given.
+        actual: usize,
+    },
+    /// No memory for the packed weights.
+    #[error(transparent)]
+    Alloc(#[from] AllocError),
+}
+
+/// How the kernels treat a type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// Floats against f32 activations.
+    Float,
+    /// Integers against [`DType::Q8A`] activations.
+    Integer,
+    /// Dequantized to f32 as it is used, against f32 activations.
+    Generic,
+}
+
+/// Blocks of 32 in a group of an integer type's panel, and the group's bytes.
+const fn group(dtype: DType) -> Option<(usize, usize)> {
+    Some(match dtype {
+        DType::Q8_0 => (2, 64 + 2 * 512),
+        DType::Q4_0 | DType::Iq4Nl => (2, 64 + 2 * 256),
+        DType::Q5_0 => (2, 64 + 2 * 320),
+        DType::Q4_1 => (1, 64 + 256),
+        DType::Q5_1 => (1, 64 + 320),
+        DType::Mxfp4 => (4, 64 + 4 * 256),
+        DType::Q4K => (8, 64 + 256 + 8 * 256),
+        DType::Q5K => (8, 64 + 256 + 8 * 320),
+        DType::Iq4Xs => (8, 64 + 128 + 8 * 256),
+        DType::Q6K => (8, 64 + 256 + 8 * 384),
+        _ => return None,
+    })
+}
+
+pub(crate) const fn class(dtype: DType) -> Class {
+    match dtype {
+        DType::F32 | DType::F16 | DType::Bf16 => Class::Float,
+        t if group(t).is_some() => Class::Integer,
+        _ => Class::Generic,
+    }
+}
+
+/// The type that activations must have to be multiplied with weights of this type: [`DType::Q8A`] or [`DType::F32`].
+pub const fn activation_type(weights: DType) -> DType {
+    match class(weights) {
+        Class::Integer => DType::Q8A,
+        Class::Float | Class::Generic => DType::F32,
+    }
+}
+
+/// Whether a matrix of this type is multiplied at all: plain floats and quantized types of a file, not integers.
+pub const fn is_supported(weights: DType) -> bool {
+    match weights {
+        DType::F32 | DType::F16 | DType::Bf16 => true,
+        DType::Q8A | DType::Q8K | DType::Q8_1 => false,
+        t => t.is_quantized(),
+    }
+}
+
+/// Bytes of a panel of 16 rows; for generic types, of 16 rows of the file. `None` if a row has a partial block.
+pub(crate) fn panel_bytes(dtype: DType, k: usize) -> Option<usize> {
+    if !k.is_multiple_of(dtype.block_len()) {
+        return None;
+    }
+    match dtype {
+        DType::F32 => k.checked_mul(64),
+        DType::F16 | DType::Bf16 => k.div_ceil(2).checked_mul(64),
+        _ => match group(dtype) {
+            Some((blocks, bytes)) => (k / 32).div_ceil(blocks).checked_mul(bytes),
+            None => dtype.row_bytes(k)?.checked_mul(PANEL_ROWS),
+        },
+    }
+}
+
+/// Bytes that [`PackedMatrix::pack`] allocates. `None` for shapes and types that cannot be packed.
+pub fn packed_bytes(dtype: DType, rows: usize, k: usize) -> Option<usize> {
+    if !is_supported(dtype) {
+        return None;
+    }
+    let bytes = match class(dtype) {
+        Class::Generic => dtype.row_bytes(k)?.checked_mul(rows)?,
+        Class::Float | Class::Integer => panel_bytes(dtype, k)?.checked_mul(rows.div_ceil(PANEL_ROWS))?,
+    };
+    isize::try_from(bytes).is_ok().then_some(bytes)
+}
+
+/// A matrix of `rows` rows of length `k`, packed for the kernels.
+#[derive(Debug)]
+pub struct PackedMatrix {
+    dtype: DType,
+    rows: usize,
+    k: usize,
+    data: AlignedBuf,
+}
+
+impl PackedMatrix {
+    /// Packs a row-major matrix as a file holds it, on rayon's threads.
+    ///
+    /// # Errors
+    /// [`PackError`] if the type is not multiplied, the shape has partial blocks, `src` has another length, or memory lacks.
+    pub fn pack(dtype: DType, rows: usize, k: usize, src: &[u8]) -> Result<PackedMatrix, PackError> {
+        let mut packed = PackedMatrix::zeroed(dtype, rows, k)?;
+        let expected =
+            dtype.row_bytes(k).and_then(|r| r.checked_mul(rows)).ok_or(PackError::Shape { dtype, rows, k })?;
+        if src.len() != expected {
+            return Err(PackError::Length { dtype, rows, k, expected, actual: src.len() });
+        }
+        if class(dtype) == Class::Generic {
+            packed.data.as_mut_slice().copy_from_slice(src);
+            return Ok(packed);
+        }
+        let (row_bytes, panel) = (packed.row_bytes(), packed.panel_bytes());
+        if panel == 0 || src.is_empty() {
+            return Ok(packed);
+        }
+        packed.data.as_mut_slice().par_chunks_mut(panel).zip(src.par_chunks(PANEL_ROWS * row_bytes)).for_each(
+            |(panel, src)| {
+                for (r, row) in src.chunks_exact(row_bytes).enumerate() {
+                    pack_row(dtype, row, r, panel);
+                }
+            },
+        );
+        Ok(packed)
+    }
+
+    /// A matrix of zeros, to be filled by [`pack_row`](PackedMatrix::pack_row).
+    ///
+    /// # Errors
+    /// As [`pack`](PackedMatrix::pack).
+    pub fn zeroed(dtype: DType, rows: usize, k: usize) -> Result<PackedMatrix, PackError> {
+        let bytes = packed_bytes(dtype, rows, k).ok_or(PackError::Shape { dtype, rows, k })?;
+        Ok(PackedMatrix { dtype, rows, k, data: AlignedBuf::zeroed(bytes)? })
+    }
+
+    /// Packs one row into a matrix made by [`zeroed`](PackedMatrix::zeroed); a row may be packed once.
+    ///
+    /// # Errors
+    /// [`PackError::Length`] if the row has another length than the matrix's rows, [`PackError::Shape`] if there is no such row.
+    pub fn pack_row(&mut self, row: usize, src: &[u8]) -> Result<(), PackError> {
+        let (dtype, rows, k, row_bytes, panel) = (self.dtype, self.rows, self.k, self.row_bytes(), self.panel_bytes());
+        if row >= rows {
+            return Err(PackError::Shape { dtype, rows: row, k });
+        }
+        if src.len() != row_bytes {
+            return Err(PackError::Length { dtype, rows: 1, k, expected: row_bytes, actual: src.len() });
+        }
+        let data = self.data.as_mut_slice();
+        if class(dtype) == Class::Generic {
+            data[row * row_bytes..][..row_bytes].copy_from_slice(src);
+        } else {
+            pack_row(dtype, src, row % PANEL_ROWS, &mut data[row / PANEL_ROWS * panel..][..panel]);
+        }
+        Ok(())
+    }
+
+    /// The weights' type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Rows: outputs of the product.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Row length: inputs of the product.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Panels: units of work that threads may share out.
+    pub fn panels(&self) -> usize {
+        self.rows.div_ceil(PANEL_ROWS)
+    }
+
+    /// The rows of these panels.
+    pub fn rows_of(&self, panels: Range<usize>) -> Range<usize> {
+        panels.start * PANEL_ROWS..(panels.end * PANEL_ROWS).min(self.rows)
+    }
+
+    /// Bytes allocated: [`packed_bytes`] of the shape.
+    pub fn bytes(&self) -> usize {
+        self.data.len()
+    }
+
+    pub(crate) fn row_bytes(&self) -> usize {
+        self.dtype.row_bytes(self.k).expect("checked when the matrix was made")
+    }
+
+    pub(crate) fn panel_bytes(&self) -> usize {
+        panel_bytes(self.dtype, self.k).expect("checked when the matrix was made")
+    }
+
+    pub(crate) fn data(&self) -> &[u8] {
+        self.data.as_slice()
+    }
+}
+
+/// Panel ranges of nearly equal size for `threads` threads: the range of thread `tid`.
+pub fn share(panels: usize, tid: usize, threads: usize) -> Range<usize> {
+    let (each, more) = (panels / threads, panels % threads);
+    let start = tid * each + tid.min(more);
+    start..start + each + usize::from(tid < more)
+}
+
+/// Views of a packed matrix are shared by threads that only read it.
+impl PackedMatrix {
+    /// The packed bytes, as kernels address them.
+    pub(crate) fn ptr(&self) -> Ptr<u8> {
+        Ptr::new(self.data.as_ptr().cast_mut())
+    }
+}
+
+/// Writes row `r` (0..16) of a panel that is zero where the row goes.
+fn pack_row(dtype: DType, row: &[u8], r: usize, panel: &mut [u8]) {
+    match dtype {
+        DType::F32 => interleave::<4>(row, r, panel, 64),
+        DType::F16 => interleave::<2>(row, r, panel, 32),
+        DType::Bf16 => {
+            interleave::<4>(row, r, panel, 64);
+            if row.len() % 4 == 2 {
+                let at = row.len() / 4 * 64 + r * 4;
+                panel[at..at + 2].copy_from_slice(&row[row.len() - 2..]);
+            }
+        }
+        _ => pack_blocks(dtype, row, r, panel),
+    }
+}
+
+/// Elements of `N` bytes, each 16 rows beside each other.
+fn interleave<const N: usize>(row: &[u8], r: usize, panel: &mut [u8], stride: usize) {
+    for (e, dst) in row.chunks_exact(N).zip(panel.chunks_exact_mut(stride)) {
+        dst[r * N..(r + 1) * N].copy_from_slice(e);
+    }
+}
+
+fn pack_blocks(dtype: DType, row: &[u8], r: usize, panel: &mut [u8]) {
+    let (sub, group_bytes) = group(dtype).expect("only integer types come here");
+    let blocks_bytes = dtype.block_bytes() * (sub * 32 / dtype.block_len()).max(1);
+    for (src, dst) in row.chunks(blocks_bytes).zip(panel.chunks_exact_mut(group_bytes)) {
+        match dtype {
+            DType::Q8_0 => each_block(src, 34, |j, b| {
+                put_half(&mut dst[32 * j..], r, &b[..2]);
+                let quads = &mut dst[64 + 512 * j..][..512];
+                for (q, quad) in b[2..].chunks_exact(4).zip(quads.chunks_exact_mut(64)) {
+                    for c in 0..4 {
+                        quad[4 * r + c] = q[c] ^ 0x80;
+                    }
+                }
+            }),
+            DType::Q4_0 | DType::Iq4Nl => each_block(src, 18, |j, b| {
+                put_half(&mut dst[32 * j..], r, &b[..2]);
+                put_file_nibbles(&mut dst[64 + 256 * j..][..256], r, &b[2..18]);
+            }),
+            DType::Q5_0 => each_block(src, 22, |j, b| {
+                put_half(&mut dst[32 * j..], r, &b[..2]);
+                let at = &mut dst[64 + 320 * j..][..320];
+                put_file_nibbles(at, r, &b[6..22]);
+                put_fifth(&mut at[256..], r, u32::from_le_bytes([b[2], b[3], b[4], b[5]]));
+            }),
+            DType::Q4_1 => {
+                put_half(dst, r, &src[..2]);
+                put_half(&mut dst[32..], r, &src[2..4]);
+                put_file_nibbles(&mut dst[64..], r, &src[4..20]);
+            }
+            DType::Q5_1 => {
+                put_half(dst, r, &src[..2]);
+                put_half(&mut dst[32..], r, &src[2..4]);
+                put_file_nibbles(&mut dst[64..], r, &src[8..24]);
+                put_fifth(&mut dst[320..], r, u32::from_le_bytes([src[4], src[5], src[6], src[7]]));
+            }
+            DType::Mxfp4 => each_block(src, 17, |j, b| {
+                dst[16 * j + r] = b[0];
+                put_file_nibbles(&mut dst[64 + 256 * j..][..256], r, &b[1..17]);
+            }),
+            DType::Q4K | DType::Q5K => pack_q4_k(dtype, src, r, dst),
+            DType::Iq4Xs => {
+                put_half(dst, r, &src[..2]);
+                let high = u16::from_le_bytes([src[2], src[3]]);
+                for j in 0..8 {
+                    let low = (src[4 + j / 2] >> (4 * (j % 2))) & 15;
+                    let scale = low | (((high >> (2 * j)) & 3) as u8) << 4;
+                    dst[64 + 16 * j + r] = scale.wrapping_sub(32);
+                    put_file_nibbles(&mut dst[192 + 256 * j..][..256], r, &src[8 + 16 * j..][..16]);
+                }
+            }
+            DType::Q6K => pack_q6_k(src, r, dst),
+            _ => unreachable!("`group` has just these types"),
+        }
+    }
+}
+
+fn each_block(src: &[u8], bytes: usize, mut f: impl FnMut(usize, &[u8])) {
+    for (j, b) in src.chunks_exact(bytes).enumerate() {
+        f(j, b);
+    }
+}
+
+/// Row `r` of 16 halves.
+fn put_half(dst: &mut [u8], r: usize, half: &[u8]) {
+    dst[2 * r..2 * r + 2].copy_from_slice(half);
+}
+
+/// Sixteen bytes in the order of ggml's 32-blocks: elements 0–15 in the low halves, 16–31 in the high halves.
+fn put_file_nibbles(dst: &mut [u8], r: usize, bytes: &[u8]) {
+    for (b, v) in bytes.chunks_exact(4).zip(dst.chunks_exact_mut(64)) {
+        v[4 * r..4 * r + 4].copy_from_slice(b);
+    }
+}
+
+/// 32 weights, the low four bits of each.
+fn put_nibbles(dst: &mut [u8], r: usize, q: &[u8; 32]) {
+    for v in 0..4 {
+        for c in 0..4 {
+            dst[64 * v + 4 * r + c] = (q[4 * v + c] & 15) | (q[16 + 4 * v + c] & 15) << 4;
+        }
+    }
+}
+
+/// Bit `i` of `bits` is the fifth bit of weight `i`.
+fn put_fifth(dst: &mut [u8], r: usize, bits: u32) {
+    for c in 0..4 {
+        dst[4 * r + c] = (0..8).fold(0, |byte, quad| byte | (((bits >> (4 * quad + c)) & 1) as u8) << quad);
+    }
+}
+
+/// d, dmin: f16 | 12 bytes of 6-bit scales and minimums | (q5_K: 32 bytes of fifth bits) | 128 bytes of nibbles, 64 weights
+/// to 32 bytes.
+fn pack_q4_k(dtype: DType, src: &[u8], r: usize, dst: &mut [u8]) {
+    let (fifth, qs) = if dtype == DType::Q5K { (Some(&src[16..48]), &src[48..176]) } else { (None, &src[16..144]) };
+    put_half(dst, r, &src[..2]);
+    put_half(&mut dst[32..], r, &[src[2], src[3] ^ 0x80]);
+    let s = &src[4..16];
+    let stride = if fifth.is_some() { 320 } else { 256 };
+    for j in 0..8 {
+        let (scale, min) = match j {
+            0..4 => (s[j] & 63, s[j + 4] & 63),
+            _ => ((s[j + 4] & 15) | (s[j - 4] >> 6) << 4, (s[j + 4] >> 4) | (s[j] >> 6) << 4),
+        };
+        dst[64 + 32 * j + r] = scale;
+        dst[64 + 32 * j + 16 + r] = min;
+        let mut q = [0; 32];
+        for (q, b) in q.iter_mut().zip(&qs[32 * (j / 2)..][..32]) {
+            *q = (b >> (4 * (j % 2))) & 15;
+        }
+        let at = &mut dst[320 + stride * j..][..stride];
+        put_nibbles(at, r, &q);
+        if let Some(fifth) = fifth {
+            let bits = fifth.iter().enumerate().fold(0, |bits, (i, b)| bits | u32::from((b >> j) & 1) << i);
+            put_fifth(&mut at[256..], r, bits);
+        }
+    }
+}
+
+/// 128 bytes of low nibbles | 64 bytes of upper bit pairs | 16 signed scales | d: f16; two halves of 128 weights each.
+fn pack_q6_k(src: &[u8], r: usize, dst: &mut [u8]) {
+    put_half(dst, r, &src[208..210]);
+    for (j, &scale) in src[192..208].iter().enumerate() {
+        dst[64 + 16 * j + r] = scale;
+    }
+    for j in 0..8 {
+        let (half, part) = (j / 4, j % 4);
+        let low = &src[64 * half + 32 * (part % 2)..][..32];
+        let high = &src[128 + 32 * half..][..32];
+        let mut q = [0; 32];
+        for i in 0..32 {
+            q[i] = (low[i] >> (4 * (part / 2))) & 15;
+        }
+        let at = &mut dst[320 + 384 * j..][..384];
+        put_nibbles(at, r, &q);
+        for quad in 0..8 {
+            for c in 0..4 {
+                let bits = (high[4 * quad + c] >> (2 * part)) & 3;
+                at[256 + 64 * (quad / 4) + 4 * r + c] |= bits << (2 * (quad % 4));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_predicted_is_allocated() {
+        for &dtype in DType::ALL {
+            for (rows, k) in [(1, 256), (16, 512), (33, 768), (5, 2816), (0, 256), (7, 0)] {
+                let predicted = packed_bytes(dtype, rows, k);
+                assert_eq!(predicted.is_some(), is_supported(dtype), "{dtype}");
+                let Some(bytes) = predicted else { continue };
+                let src = vec![0x5au8; dtype.row_bytes(k).unwrap() * rows];
+                let packed = PackedMatrix::pack(dtype, rows, k, &src).unwrap();
+                assert_eq!(packed.bytes(), bytes, "{dtype} {rows} x {k}");
+                assert_eq!(packed.data().len(), bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn packing_costs_little_memory() {
+        for t in [DType::Q8_0, DType::Q4_0, DType::Q5_0, DType::Q4K, DType::Q5K, DType::Q6K, DType::Iq4Xs, DType::Mxfp4]
+        {
+            let (file, packed) = (t.row_bytes(2048).unwrap() * 512, packed_bytes(t, 512, 2048).unwrap());
+            assert!(packed <= file * 31 / 30, "{t}: {file} -> {packed}");
+        }
+    }
+
+    #[test]
+    fn bad_shapes_and_lengths_are_errors() {
+        assert_eq!(packed_bytes(DType::Q4_0, 4, 33), None);
+        assert_eq!(packed_bytes(DType::F32, usize::MAX, 64), None);
+        assert_eq!(packed_bytes(DType::I32, 4, 32), None);
+        let e = PackedMatrix::pack(DType::Q4_0, 2, 64, &[0; 71]).unwrap_err();
+        assert!(e.to_string().contains("72") && e.to_string().contains("71"), "{e}");
+        assert!(matches!(PackedMatrix::pack(DType::I8, 2, 64, &[0; 128]), Err(PackError::Shape { .. })));
+        let mut m = PackedMatrix::zeroed(DType::Q8_0, 3, 32).unwrap();
+        assert!(m.pack_row(3, &[0; 34]).is_err());
+        assert!(m.pack_row(2, &[0; 33]).is_err());
+    }
+
+    #[test]
+    fn rows_packed_singly_make_the_same_matrix() {
+        for &dtype in DType::ALL.iter().filter(|&&t| is_supported(t)) {
+            let (rows, k) = (19, 768);
+            let row = dtype.row_bytes(k).unwrap();
+            let src: Vec<u8> = (0..row * rows).map(|i| (i * 31 + i / 7) as u8).collect();
+            let whole = PackedMatrix::pack(dtype, rows, k, &src).unwrap();
+            let mut singly = PackedMatrix::zeroed(dtype, rows, k).unwrap();
+            for r in (0..rows).rev() {
+                singly.pack_row(r, &src[r * row..][..row]).unwrap();
+            }
+            assert_eq!(whole.data(), singly.data(), "{dtype}");
+        }
+    }
+
+    #[test]
+    fn shares_cover_all_panels_once() {
+        for (panels, threads) in [(0, 1), (1, 3), (7, 3), (64, 5)] {
+            let all: Vec<usize> = (0..threads).flat_map(|t| share(panels, t, threads)).collect();
+            assert_eq!(all, (0..panels).collect::<Vec<_>>());
+        }
+    }
+}

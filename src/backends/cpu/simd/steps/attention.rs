@@ -1,0 +1,169 @@
+//! `attention`: the fused kernel where its operands are laid out as it wants them; otherwise a plain pass over the visible positions.
+//!
+//! Both take positions in blocks of 64 with a running maximum (online softmax; Milakov & Gimelshein 2018). Blocks begin at
+//! multiples of 64 of the cache, so a token's result does not depend on what else the step carries.
+
+use super::{View, Worker};
+use crate::backends::cpu::simd::attention::{self, AttentionArgs};
+use crate::graph::plan::Step;
+use crate::ops::Attention;
+use crate::tensor::{Bounds, DType};
+use half::{bf16, f16};
+
+/// Positions of a block.
+const BLOCK: usize = 64;
+
+/// Scratch of a thread for either way.
+pub(super) fn scratch_bytes(step: &Step, bounds: &Bounds) -> usize {
+    let size = |slot: usize, dim: usize| step.operands[slot].ty.shape.dim(dim).eval(bounds);
+    let (heads, kv_heads, d, d_v) = (size(0, 1), size(1, 2), size(1, 0), size(2, 0));
+    let plain = 4 * (d.max(d_v) + BLOCK + d_v);
+    attention::scratch_bytes(heads, kv_heads, d, d_v).max(plain)
+}
+
+/// The fused kernel's arguments, if the operands are laid out as it wants them.
+fn fused_args(op: &Attention, x: &[View], out: &View) -> Option<AttentionArgs> {
+    let (q, k, v) = (&x[0], &x[1], &x[2]);
+    let row = |c: &View| c.dtype.row_bytes(c.ne[0]) == Some(c.nb[1]);
+    let capacity = k.nb[2].checked_div(k.nb[1])?;
+    let dense = row(k) && row(v) && k.nb[1] * capacity == k.nb[2] && v.nb[1] * capacity == v.nb[2];
+    let heads_dense = q.nb[1] == 4 * q.ne[0] && out.nb[1] == 4 * out.ne[0];
+    let known = matches!(k.dtype, DType::F16 | DType::F32) && k.dtype == v.dtype;
+    if !(dense && heads_dense && known && x.len() == 5) {
+        return None;
+    }
+    Some(AttentionArgs {
+        q: q.ptr.as_ptr() as *const f32,
+        q_stride: q.nb[2] / 4,
+        k: k.ptr.as_ptr(),
+        v: v.ptr.as_ptr(),
+        kv_type: k.dtype,
+        capacity,
+        out: out.ptr.as_mut_ptr() as *mut f32,
+        out_stride: out.nb[2] / 4,
+        tokens: out.ne[2],
+        heads: out.ne[1],
+        kv_heads: k.ne[2],
+        d: q.ne[0],
+        d_v: v.ne[0],
+        kv_start: x[3].ptr.as_ptr() as *const i32,
+        kv_slot: x[4].ptr.as_ptr() as *const i32,
+        see_until: (!op.causal).then_some(k.ne[1]),
+        window: op.window,
+        scale: op.scale,
+        softcap: op.softcap,
+        sinks: std::ptr::null(),
+    })
+}
+
+/// # Safety
+/// The module's contract.
+pub(super) unsafe fn run(op: &Attention, x: &[View], out: &View, worker: &mut Worker<'_>) {
+    if let Some(args) = fused_args(op, x, out) {
+        let units = worker.share(args.units());
+        // SAFETY: the views are what the arguments say; heads and tokens of these units are this thread's; positions up to a
+        // token's own were written by `kv_append`, and the cache is zeroed memory elsewhere.
+        return unsafe { attention::attention(worker.level, &args, units, worker.scratch) };
+    }
+    let (q, k, v) = (&x[0], &x[1], &x[2]);
+    // SAFETY: both are input vectors.
+    let (start, slot) = unsafe { (x[3].i32s(), x[4].i32s()) };
+    let mask = x.get(5);
+    let [_, heads, tokens, _] = out.ne;
+    let group = heads / k.ne[2].max(1);
+    let share = worker.share(heads * tokens);
+    let width = k.ne[0].max(v.ne[0]);
+    let Ok(floats) = bytemuck::try_cast_slice_mut::<u8, f32>(&mut worker.scratch[..4 * (2 * width + BLOCK)]) else {
+        return;
+    };
+    let (row, rest) = floats.split_at_mut(width);
+    let (scores, acc) = rest.split_at_mut(BLOCK);
+    for item in share {
+        let (t, h) = (item / heads, item % heads);
+        let visible = op.mask().visible(start[t], slot[t], k.ne[1]);
+        // SAFETY: head h of token t.
+        let query = unsafe { std::slice::from_raw_parts(q.at(0, h, t, 0) as *const f32, q.ne[0]) };
+        let acc = &mut acc[..v.ne[0]];
+        acc.fill(0.0);
+        let (mut max, mut sum) = (f32::NEG_INFINITY, 0.0f32);
+        let mut from = visible.start;
+        while from < visible.end {
+            let to = ((from / BLOCK + 1) * BLOCK).min(visible.end);
+            let mut block_max = max;
+            for (j, score) in (from..to).zip(scores.iter_mut()) {
+                // SAFETY: position j of the head's cache.
+                unsafe { widen(k, j, h / group, row) };
+                let mut s = dot(query, &row[..k.ne[0]]) * op.scale;
+                if op.softcap > 0.0 {
+                    s = op.softcap * (s / op.softcap).tanh();
+                }
+                if let Some(mask) = mask {
+                    // SAFETY: element j of the mask's row t.
+                    s += unsafe { (mask.at(j, t, 0, 0) as *const f32).read() };
+                }
+                *score = s;
+                block_max = block_max.max(s);
+            }
+            if block_max > f32::NEG_INFINITY {
+                let rescale = (max - block_max).exp();
+                sum *= rescale;
+                acc.iter_mut().for_each(|a| *a *= rescale);
+                max = block_max;
+                for (j, score) in (from..to).zip(scores.iter()) {
+                    let p = (score - max).exp();
+                    sum += p;
+                    // SAFETY: position j of the head's cache.
+                    unsafe { widen(v, j, h / group, row) };
+                    for (a, &r) in acc.iter_mut().zip(row.iter()) {
+                        *a += p * r;
+                    }
+                }
+            }
+            from = to;
+        }
+        let factor = if sum == 0.0 { 0.0 } else { 1.0 / sum };
+        // SAFETY: head h of token t of the result is this thread's.
+        let out_row = unsafe { std::slice::from_raw_parts_mut(out.at(0, h, t, 0) as *mut f32, out.ne[0]) };
+        for (o, a) in out_row.iter_mut().zip(acc.iter()) {
+            *o = a * factor;
+        }
+    }
+}
+
+/// Σ a·b in 8 lanes, which are added pairwise.
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; 8];
+    let (ca, cb) = (a.chunks_exact(8), b.chunks_exact(8));
+    for (lane, (x, y)) in lanes.iter_mut().zip(ca.remainder().iter().zip(cb.remainder())) {
+        *lane += x * y;
+    }
+    for (x, y) in ca.zip(cb) {
+        for i in 0..8 {
+            lanes[i] += x[i] * y[i];
+        }
+    }
+    (lanes[0] + lanes[4]) + (lanes[2] + lanes[6]) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]))
+}
+
+/// Row `j` of head `g` of a cache as f32.
+///
+/// # Safety
+/// The row is in memory and nobody writes it meanwhile.
+unsafe fn widen(cache: &View, j: usize, g: usize, out: &mut [f32]) {
+    let from = cache.at(0, j, g, 0);
+    let out = &mut out[..cache.ne[0]];
+    // SAFETY: a row of ne[0] elements of the cache's type.
+    unsafe {
+        match cache.dtype {
+            DType::F16 => {
+                let row = std::slice::from_raw_parts(from as *const f16, out.len());
+                half::slice::HalfFloatSliceExt::convert_to_f32_slice(row, out);
+            }
+            DType::Bf16 => {
+                let row = std::slice::from_raw_parts(from as *const bf16, out.len());
+                half::slice::HalfFloatSliceExt::convert_to_f32_slice(row, out);
+            }
+            _ => out.copy_from_slice(std::slice::from_raw_parts(from as *const f32, out.len())),
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! `kv_append`: rows into a cache, rounded to its type.
+
+use super::{View, Worker};
+use crate::backends::cpu::simd::vector;
+use crate::tensor::DType;
+
+/// # Safety
+/// The module's contract. The result is the state itself.
+pub(super) unsafe fn run(x: &[View], worker: &Worker<'_>) {
+    let (state, new) = (&x[0], &x[1]);
+    // SAFETY: slots are an input vector.
+    let slots = unsafe { x[2].i32s() };
+    for head in worker.share(new.ne[1]) {
+        for (t, &slot) in slots.iter().enumerate().take(new.ne[2]) {
+            let Some(row) = usize::try_from(slot).ok().filter(|&s| s < state.ne[1]) else {
+                worker.fault(slot.into());
+                continue;
+            };
+            let from = new.at(0, head, t, 0) as *const f32;
+            let to = state.at(0, row, head, 0);
+            // SAFETY: the new row and the cache's row have ne[0] elements; heads are shared out among threads.
+            unsafe { vector::convert(worker.level, DType::F32, state.dtype, from as *const u8, to, new.ne[0]) }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Every op's cases on every backend against the op's scalar reference: one table of backends, one of cases.
+
+mod support;
+
+use rocmforge::backends::cpu::{CpuBackend, Level};
+use rocmforge::backends::{Backend, WeightSource};
+use rocmforge::graph::passes::{PASSES, PassOptions};
+use rocmforge::graph::plan::{check, plan};
+use rocmforge::graph::{Graph, Interpreter, Value, Values};
+use rocmforge::ops::{Case, Fill, Input, KvAppend, Op, State, TensorType, Weight};
+use rocmforge::tensor::{Bounds, DType, HostTensor};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+struct Weights(Values);
+
+impl WeightSource for Weights {
+    fn bytes(&self, name: &str) -> Option<&[u8]> {
+        // The values are kept as bytes, so this borrows.
+        match self.0.get(name)?.bytes() {
+            std::borrow::Cow::Borrowed(bytes) => Some(bytes),
+            std::borrow::Cow::Owned(_) => None,
+        }
+    }
+}
+
+/// The case as a graph with its values.
+struct Built {
+    graph: Graph,
+    weights: Values,
+    inputs: Values,
+    states: Values,
+    bounds: Bounds,
+}
+
+fn value(ty: &TensorType, fill: &Fill, bounds: &Bounds, seed: u64) -> HostTensor {
+    let ne = ty.shape.eval(bounds);
+    let n = ne.iter().product();
+    match fill {
+        Fill::Ints(values) => HostTensor::from_i32(ne, values.iter().copied().cycle().take(n).collect()).unwrap(),
+        Fill::Uniform => HostTensor::quantized(ty.dtype, ne, &support::uniform(seed, n)).unwrap(),
+    }
+}
+
+fn build(case: &Case) -> Built {
+    let mut graph = Graph::new("case", case.bounds);
+    let (mut weights, mut inputs, mut states) = (Values::new(), Values::new(), Values::new());
+    let mut operands = Vec::new();
+    for (i, operand) in case.operands.iter().enumerate() {
+        let name = format!("x{i}");
+        let ty = operand.ty.clone();
+        let value = value(&ty, &operand.fill, &case.bounds, 7 + i as u64);
+        let cache = matches!((&case.op, i), (Op::KvAppend(_), 0) | (Op::Attention(_), 1 | 2));
+        let op: Op = if operand.weight {
+            weights.insert(name.clone(), value);
+            Weight { ty }.into()
+        } else if cache {
+            states.insert(name.clone(), value);
+            State { ty }.into()
+        } else {
+            inputs.insert(name.clone(), value);
+            Input { ty }.into()
+        };
+        operands.push(Value::first(graph.add(op, &[], Some(&name)).unwrap()));
+    }
+    let node = graph.add(case.op.clone(), &operands, Some("op")).unwrap();
+    for out in 0..graph.node(node).types.len() as u8 {
+        let mut value = Value { node, out };
+        if graph.ty(value).dtype != DType::F32 || matches!(case.op, Op::KvAppend(_)) {
+            value = Value::first(graph.add(rocmforge::ops::Dequantize {}, &[value], None).unwrap());
+        }
+        if graph.node(value.node).op.is_view() || matches!(graph.node(value.node).op, Op::KvAppend(KvAppend {})) {
+            value = Value::first(graph.add(rocmforge::ops::Cont {}, &[value], None).unwrap());
+        }
+        graph.set_output(format!("y{out}"), value);
+    }
+    Built { graph, weights, inputs, states, bounds: case.bounds }
+}
+
+/// Runs a graph on a backend with the passes switched off or on.
+fn run(backend: &dyn Backend, built: &Built, fuse: bool) -> Vec<Vec<f32>> {
+    let disabled = if fuse { Vec::new() } else { PASSES.iter().map(|p| p.name().to_string()).collect() };
+    let options = PassOptions { disabled, stop_after: None };
+    let plan = plan(&built.graph, built.bounds, backend.target(), &options).unwrap();
+    check(&plan).unwrap();
+    let source = Arc::new(Weights(built.weights.clone()));
+    let weights = backend.load(&plan.weights, source, &mut |_| true).unwrap();
+    assert_eq!(weights.allocated(), plan.bill.weights, "predicted and allocated weights differ");
+    let mut states = backend.states(&plan).unwrap();
+    assert_eq!(states.bytes(), plan.bill.kv, "predicted and allocated caches differ");
+    let mut program = backend.lower(&plan, &weights).unwrap();
+    let allocated = program.allocated();
+    assert_eq!((allocated.arena, allocated.scratch), (plan.bill.arena, plan.bill.scratch));
+    for (name, value) in &built.states {
+        let index = plan.states.iter().position(|s| s.name == *name).unwrap();
+        states.write(index, &value.bytes()).unwrap();
+    }
+    for (i, port) in plan.inputs.iter().enumerate() {
+        program.set_input(i, &built.inputs[&port.name].bytes()).unwrap();
+    }
+    program.run(&mut *states, &built.bounds, &AtomicBool::new(false)).unwrap();
+    (0..plan.outputs.len()).map(|i| program.output(i).to_vec()).collect()
+}
+
+fn backends() -> Vec<(String, Box<dyn Backend>)> {
+    let mut all: Vec<(String, Box<dyn Backend>)> = Vec::new();
+    for level in Level::available() {
+        for threads in [1, 3] {
+            let backend = CpuBackend::with_level(threads, level).unwrap();
+            all.push((format!("cpu {level} {threads} threads"), Box::new(backend)));
+        }
+    }
+    all
+}
+
+#[test]
+fn every_op_agrees_with_its_reference() {
+    let cases = Op::all_cases();
+    for (name, backend) in backends() {
+        for case in &cases {
+            let mut built = build(case);
+            // An integer kernel reads quantized activations: the graph says so, and the reference does the same.
+            let mut disabled: Vec<String> = PASSES.iter().map(|p| p.name().to_string()).collect();
+            disabled.retain(|p| p != "quantize_activations");
+            let options = PassOptions { disabled, stop_after: None };
+            rocmforge::graph::passes::run(&mut built.graph, backend.target(), &options).unwrap();
+            let mut interpreter = Interpreter::new(&built.graph, &built.weights);
+            for (state, value) in &built.states {
+                interpreter.set_state(state, value.clone());
+            }
+            let truth = interpreter.run(&built.inputs, &built.bounds).unwrap();
+            for (i, found) in run(&*backend, &built, false).iter().enumerate() {
+                let truth = truth[&format!("y{i}")].f32s().unwrap();
+                compare(&name, case, found, &truth);
+            }
+        }
+    }
+}
+
+fn compare(backend: &str, case: &Case, found: &[f32], truth: &[f32]) {
+    assert_eq!(found.len(), truth.len(), "{backend}: {:?}", case.op);
+    let largest = truth.iter().filter(|x| x.is_finite()).fold(1e-30f32, |m, x| m.max(x.abs()));
+    for (i, (a, b)) in found.iter().zip(truth).enumerate() {
+        let same = a == b || (a - b).abs() <= case.tolerance * largest;
+        assert!(same, "{backend}: {:?}\n  element {i} is {a}, the reference gives {b}\n  {:?}", case.op, case.operands);
+    }
+}
+
+/// A result must not depend on how many tokens stand beside its token, nor on the number of threads.
+#[test]
+fn qmatmul_is_bit_identical_for_any_number_of_tokens_and_threads() {
+    let cases = Op::all_cases().into_iter().filter(|c| matches!(c.op, Op::QMatmul(_)) && c.bounds.t == 19);
+    for case in cases {
+        for level in Level::available() {
+            let whole = run(&CpuBackend::with_level(1, level).unwrap(), &build(&case), true).remove(0);
+            assert_eq!(
+                whole,
+                run(&CpuBackend::with_level(3, level).unwrap(), &build(&case), true)[0],
+                "{:?}",
+                case.operands
+            );
+            let mut one = build(&case);
+            one.bounds.t = 1;
+            let [k, n] = [256, case.operands[0].ty.shape.dim(1).fixed().unwrap()];
+            let all = one.inputs["x1"].f32s().unwrap().into_owned();
+            for t in [0, 7, 18] {
+                let token = HostTensor::from_f32([k, 1, 1, 1], all[t * k..][..k].to_vec()).unwrap();
+                one.inputs.insert("x1".to_string(), token);
+                let alone = run(&CpuBackend::with_level(1, level).unwrap(), &one, true).remove(0);
+                assert_eq!(alone, whole[t * n..][..n], "token {t} at {level}: {:?}", case.operands[0].ty);
+            }
+        }
+    }
+}
