@@ -1,5 +1,6 @@
 //! Errors of the engine.
 
+use super::SamplerError;
 use crate::backends::BackendError;
 use crate::graph::plan::PlanError;
 use crate::models::ModelError;
@@ -49,6 +50,9 @@ pub enum EngineError {
         /// Tokens that fit.
         context: usize,
     },
+    /// No token can be chosen.
+    #[error(transparent)]
+    Sampler(#[from] SamplerError),
     /// An option that cannot be.
     #[error("{name}: {reason}")]
     Option {

@@ -1,9 +1,19 @@
 //! Where models meet backends: [`Model`], [`Session`] with its KV cache, sampling and generation.
 
+mod bench;
 mod error;
+mod generate;
 mod model;
+mod perplexity;
+mod sampler;
 mod session;
+mod stop;
 
+pub use bench::{BenchResult, BenchTest, bench, read_bandwidth};
 pub use error::EngineError;
+pub use generate::{FinishReason, GenerateOptions, Generator, Piece, Summary};
 pub use model::{LoadOptions, LoadProgress, Model};
+pub use perplexity::{Perplexity, PerplexityOptions, negative_log_likelihood, perplexity};
+pub use sampler::{Sampler, SamplerError, SamplerOptions};
 pub use session::{Cancel, KvType, Session, SessionOptions};
+pub use stop::StopStrings;

@@ -1,6 +1,8 @@
 //! What the integration tests share: where the conformance data stands, and how its files are read.
 #![allow(dead_code)] // each test file uses a part of this
 
+pub mod scripted;
+
 use std::path::PathBuf;
 
 /// The folder of conformance data; `None`, after saying so, where there is none.

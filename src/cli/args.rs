@@ -1,0 +1,143 @@
+//! Arguments that several subcommands share.
+
+use super::source::ModelSource;
+use super::{Failure, progress};
+use crate::engine::{Cancel, EngineError, KvType, LoadOptions, Model, Session, SessionOptions};
+use crate::text::Tokenizer;
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+
+/// Where a model runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Device {
+    /// The best there is: the CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+}
+
+/// Element type of the KV cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum KvTypeArg {
+    /// F32 where the weights are F32, F16 elsewhere.
+    Auto,
+    /// F32.
+    F32,
+    /// F16.
+    F16,
+}
+
+/// Which file.
+#[derive(Args, Debug)]
+pub struct FileArgs {
+    /// GGUF file of the model; - is stdin
+    #[arg(short, long, value_name = "FILE", help_heading = "Model")]
+    pub model: Option<PathBuf>,
+}
+
+impl FileArgs {
+    /// The tokenizer of the file, which may be a vocabulary without tensors. Shows its warnings.
+    pub fn tokenizer(&self) -> Result<Tokenizer, Failure> {
+        let source = ModelSource::from_option(self.model.as_deref())?;
+        let gguf = source.gguf()?;
+        let tokenizer = Tokenizer::from_gguf(gguf.metadata()).map_err(|error| {
+            Failure::new(format!("{source}: {error}"))
+                .hint("`rocmforge inspect` shows what the file says about its tokenizer")
+        })?;
+        tokenizer.warnings().iter().for_each(|warning| warn(warning));
+        Ok(tokenizer)
+    }
+}
+
+/// Which model, and what runs it.
+#[derive(Args, Debug)]
+pub struct ModelArgs {
+    /// The file.
+    #[command(flatten)]
+    pub file: FileArgs,
+    /// What runs the model
+    #[arg(long, value_enum, default_value_t = Device::Auto, help_heading = "Model")]
+    pub device: Device,
+    /// Threads; 0 takes all processors that this process may use
+    #[arg(short = 't', long, value_name = "N", default_value_t = 0, value_parser = threads, help_heading = "Model")]
+    pub threads: usize,
+}
+
+/// A number of threads that a machine could have.
+pub fn threads(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n @ 0..=4096) => Ok(n),
+        _ => Err("a number from 0 to 4096 is needed".into()),
+    }
+}
+
+impl ModelArgs {
+    /// Opens the model, with a progress bar. Shows its warnings.
+    pub fn open(&self, cancel: &Cancel) -> Result<Model, Failure> {
+        self.open_with(self.threads, cancel)
+    }
+
+    /// Opens the model for another number of threads.
+    pub fn open_with(&self, threads: usize, cancel: &Cancel) -> Result<Model, Failure> {
+        let source = ModelSource::from_option(self.file.model.as_deref())?;
+        let gguf = source.weights()?;
+        let bar = progress::bytes("loading");
+        let options = LoadOptions { threads, ..LoadOptions::default() };
+        let opened = Model::from_gguf(gguf, &options, &mut |at| {
+            progress::set(&bar, at.done, at.total);
+            !cancel.is_cancelled()
+        });
+        bar.finish_and_clear();
+        let model = opened.map_err(|error| match error {
+            EngineError::Cancelled => Failure::Interrupted("while the model was loaded"),
+            error => source.name(error.into()),
+        })?;
+        model.warnings().iter().for_each(|warning| warn(warning));
+        Ok(model)
+    }
+}
+
+/// Tells the user something that is no error.
+pub fn warn(text: &str) {
+    eprintln!("warning: {}", super::format::shown(text, 1000));
+}
+
+/// How the session is made.
+#[derive(Args, Debug)]
+pub struct SessionArgs {
+    /// Tokens that the context holds; 0 takes what the model was trained with, at most 4096
+    #[arg(short, long, value_name = "N", default_value_t = 0, help_heading = "Session")]
+    pub ctx: usize,
+    /// Tokens of the prompt that are evaluated at once; 0 takes 512
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Session")]
+    pub chunk: usize,
+    /// Element type of the KV cache
+    #[arg(long, value_enum, default_value_t = KvTypeArg::Auto, help_heading = "Session")]
+    pub kv_type: KvTypeArg,
+}
+
+impl SessionArgs {
+    /// A session with this context instead of `--ctx`.
+    pub fn session_of(&self, model: &Model, context: usize, cancel: &Cancel) -> Result<Session, Failure> {
+        let kv_type = match self.kv_type {
+            KvTypeArg::Auto => KvType::Auto,
+            KvTypeArg::F32 => KvType::F32,
+            KvTypeArg::F16 => KvType::F16,
+        };
+        let options = SessionOptions { context, chunk: self.chunk, kv_type, cancel: cancel.clone() };
+        Ok(Session::new(model, &options)?)
+    }
+
+    /// A session.
+    pub fn session(&self, model: &Model, cancel: &Cancel) -> Result<Session, Failure> {
+        self.session_of(model, self.ctx, cancel)
+    }
+}
+
+/// A whole number from 1 on.
+pub fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if n > 0 => Ok(n),
+        _ => Err("a whole number from 1 on is needed".into()),
+    }
+}

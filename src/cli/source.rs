@@ -1,0 +1,62 @@
+//! [`ModelSource`]: where a model comes from.
+
+use super::Failure;
+use super::io::{is_dash, read_bytes};
+use crate::models::gguf::Gguf;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Where a model comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelSource {
+    /// A GGUF file.
+    Path(PathBuf),
+    /// A GGUF file from stdin.
+    Stdin,
+}
+
+impl ModelSource {
+    /// From what `--model` says.
+    pub fn from_option(path: Option<&Path>) -> Result<ModelSource, Failure> {
+        match path {
+            Some(path) if is_dash(path) => Ok(ModelSource::Stdin),
+            Some(path) => Ok(ModelSource::Path(path.to_path_buf())),
+            None => Err(Failure::new("no model was given").hint("give a GGUF file with --model FILE")),
+        }
+    }
+
+    /// The opened file, checked.
+    pub fn gguf(&self) -> Result<Gguf, Failure> {
+        match self {
+            ModelSource::Path(path) => Ok(Gguf::open(path)?),
+            ModelSource::Stdin => Ok(Gguf::from_bytes(read_bytes(Path::new("-"))?)?),
+        }
+    }
+
+    /// The opened file, which must have weights.
+    pub fn weights(&self) -> Result<Gguf, Failure> {
+        let gguf = self.gguf()?;
+        if gguf.tensors().is_empty() {
+            return Err(Failure::new(format!("{self} has no tensors, only a vocabulary"))
+                .hint("it can tokenize and detokenize; this needs a file with weights"));
+        }
+        Ok(gguf)
+    }
+
+    /// A failure with the name of the file.
+    pub fn name(&self, failure: Failure) -> Failure {
+        match failure {
+            Failure::Error { message, hint } => Failure::Error { message: format!("{self}: {message}"), hint },
+            other => other,
+        }
+    }
+}
+
+impl fmt::Display for ModelSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ModelSource::Path(path) => path.display().fmt(f),
+            ModelSource::Stdin => f.write_str("stdin"),
+        }
+    }
+}

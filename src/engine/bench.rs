@@ -1,0 +1,220 @@
+//! Speed: prompt and decode tokens a second as llama-bench measures them, and the memory bandwidth to compare with.
+
+use super::{EngineError, Session};
+use rand::{Rng, SeedableRng};
+use rand_pcg::Pcg64;
+use std::hint::black_box;
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BenchTest {
+    /// Evaluating this many tokens at once.
+    Prompt(usize),
+    /// Evaluating this many tokens one after the other.
+    Decode(usize),
+}
+
+impl BenchTest {
+    /// Tokens of a repetition.
+    pub fn tokens(self) -> usize {
+        match self {
+            BenchTest::Prompt(n) | BenchTest::Decode(n) => n,
+        }
+    }
+
+    /// llama-bench's name: `pp512`, `tg128`, `tg128 @ d4096`.
+    pub fn name(self, depth: usize) -> String {
+        let name = match self {
+            BenchTest::Prompt(n) => format!("pp{n}"),
+            BenchTest::Decode(n) => format!("tg{n}"),
+        };
+        if depth == 0 { name } else { format!("{name} @ d{depth}") }
+    }
+}
+
+/// Seconds of each repetition of a test.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BenchResult {
+    /// What was timed.
+    pub test: BenchTest,
+    /// Tokens that were in the cache before.
+    pub depth: usize,
+    /// How long each repetition took.
+    pub times: Vec<Duration>,
+}
+
+impl BenchResult {
+    /// Tokens a second of each repetition.
+    pub fn speeds(&self) -> Vec<f64> {
+        self.times.iter().map(|time| self.test.tokens() as f64 / time.as_secs_f64().max(1e-9)).collect()
+    }
+
+    /// The mean of the speeds.
+    pub fn mean(&self) -> f64 {
+        let speeds = self.speeds();
+        speeds.iter().sum::<f64>() / speeds.len() as f64
+    }
+
+    /// The sample standard deviation of the speeds; 0 for a single one.
+    pub fn standard_deviation(&self) -> f64 {
+        let speeds = self.speeds();
+        if speeds.len() < 2 {
+            return 0.0;
+        }
+        let mean = self.mean();
+        (speeds.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / (speeds.len() - 1) as f64).sqrt()
+    }
+
+    /// The median of the speeds.
+    pub fn median(&self) -> f64 {
+        let mut speeds = self.speeds();
+        speeds.sort_by(f64::total_cmp);
+        let middle = speeds.len() / 2;
+        if speeds.len() % 2 == 1 { speeds[middle] } else { (speeds[middle - 1] + speeds[middle]) / 2.0 }
+    }
+}
+
+/// Times a test on random tokens, after one repetition that does not count. The cache is filled to `depth` first, untimed.
+///
+/// # Errors
+/// Those of [`Session::prefill`]; no repetitions or no tokens.
+pub fn bench(
+    session: &mut Session,
+    test: BenchTest,
+    depth: usize,
+    repetitions: usize,
+) -> Result<BenchResult, EngineError> {
+    let refuse = |name, reason: &str| Err(EngineError::Option { name, reason: reason.to_string() });
+    if repetitions == 0 {
+        return refuse("repetitions", "there must be at least one");
+    }
+    if test.tokens() == 0 {
+        return refuse("tokens", "there must be at least one to time");
+    }
+    let needed = depth.saturating_add(test.tokens());
+    if needed > session.context() {
+        return Err(EngineError::ContextFull { needed, context: session.context() });
+    }
+    let vocabulary = session.model().config().n_vocab as u32;
+    let mut rng = Pcg64::seed_from_u64(1);
+    let mut random = |n: usize| (0..n).map(|_| rng.random_range(0..vocabulary)).collect::<Vec<u32>>();
+    session.truncate(0);
+    if depth > 0 {
+        session.prefill(&random(depth), &mut |_, _| ())?;
+    }
+    let mut times = Vec::new();
+    for repetition in 0..=repetitions {
+        let ids = random(test.tokens());
+        session.truncate(depth);
+        let start = Instant::now();
+        match test {
+            BenchTest::Prompt(_) => session.prefill(&ids, &mut |_, _| ())?,
+            BenchTest::Decode(_) => {
+                for &id in &ids {
+                    black_box(session.decode(id)?);
+                }
+            }
+        }
+        if repetition > 0 {
+            times.push(start.elapsed());
+        }
+    }
+    Ok(BenchResult { test, depth, times })
+}
+
+/// Bytes a second that `threads` threads read from memory together: the best of several passes over a buffer of
+/// `bytes` bytes, which should be many times the caches. `None` if there is no memory for the buffer.
+pub fn read_bandwidth(threads: usize, bytes: usize) -> Option<f64> {
+    const PASSES: usize = 5;
+    let threads = threads.max(1);
+    let words = (bytes / 8 / threads).max(1);
+    let mut buffers = Vec::new();
+    for _ in 0..threads {
+        let mut buffer: Vec<u64> = Vec::new();
+        buffer.try_reserve_exact(words).ok()?;
+        buffers.push(buffer);
+    }
+    let barrier = Barrier::new(threads);
+    // Each thread fills its own part, so that the pages lie near the processor that reads them.
+    let spans: Vec<Vec<(Instant, Instant)>> = thread::scope(|scope| {
+        let handles: Vec<_> = buffers
+            .into_iter()
+            .map(|mut buffer| {
+                let barrier = &barrier;
+                scope.spawn(move || {
+                    buffer.resize(words, 1);
+                    (0..PASSES)
+                        .map(|_| {
+                            barrier.wait();
+                            let start = Instant::now();
+                            black_box(sum(black_box(&buffer)));
+                            (start, Instant::now())
+                        })
+                        .collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        handles.into_iter().map(|handle| handle.join().unwrap_or_default()).collect()
+    });
+    let seconds = (0..PASSES).filter_map(|pass| {
+        let start = spans.iter().filter_map(|s| s.get(pass)).map(|s| s.0).min()?;
+        let end = spans.iter().filter_map(|s| s.get(pass)).map(|s| s.1).max()?;
+        Some((end - start).as_secs_f64())
+    });
+    let best = seconds.fold(f64::INFINITY, f64::min);
+    (best > 0.0 && best.is_finite()).then(|| (words * 8 * threads) as f64 / best)
+}
+
+/// Independent sums, so that the loop waits for memory and not for additions.
+fn sum(words: &[u64]) -> u64 {
+    let mut sums = [0u64; 32];
+    let chunks = words.chunks_exact(32);
+    let rest: u64 = chunks.remainder().iter().sum();
+    for chunk in chunks {
+        for (sum, word) in sums.iter_mut().zip(chunk) {
+            *sum = sum.wrapping_add(*word);
+        }
+    }
+    sums.iter().fold(rest, |a, b| a.wrapping_add(*b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statistics_of_known_times() {
+        let times = [1.0, 2.0, 4.0].map(Duration::from_secs_f64).to_vec();
+        let result = BenchResult { test: BenchTest::Decode(8), depth: 0, times };
+        assert_eq!(result.speeds(), [8.0, 4.0, 2.0]);
+        assert!((result.mean() - 14.0 / 3.0).abs() < 1e-12);
+        assert_eq!(result.median(), 4.0);
+        // Deviations 10/3, -2/3, -8/3: squares sum to 168/9, halved 28/3.
+        assert!((result.standard_deviation() - (28f64 / 3.0).sqrt()).abs() < 1e-12);
+        let even = BenchResult { times: result.times[..2].to_vec(), ..result.clone() };
+        assert_eq!(even.median(), 6.0);
+        let single = BenchResult { times: result.times[..1].to_vec(), ..result };
+        assert_eq!((single.median(), single.standard_deviation()), (8.0, 0.0));
+    }
+
+    #[test]
+    fn names_are_those_of_llama_bench() {
+        assert_eq!(BenchTest::Prompt(512).name(0), "pp512");
+        assert_eq!(BenchTest::Decode(128).name(4096), "tg128 @ d4096");
+    }
+
+    #[test]
+    fn every_word_is_read() {
+        let words: Vec<u64> = (0..1000).collect();
+        assert_eq!(sum(&words), 499_500);
+    }
+
+    #[test]
+    fn bandwidth_is_a_possible_one() {
+        let found = read_bandwidth(2, 8 << 20).unwrap();
+        assert!((1e8..1e14).contains(&found), "{found} bytes a second");
+    }
+}
