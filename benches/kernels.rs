@@ -49,9 +49,9 @@ impl Product {
         let (first, rest) = src.split_at_mut(row);
         rest.chunks_exact_mut(row).for_each(|dst| dst.copy_from_slice(first));
         let floats: Vec<f32> = (0..tokens * k).map(|i| (i % 113) as f32 * 0.01 - 0.5).collect();
-        let x_row_bytes = activation_type(dtype).row_bytes(k).expect("whole blocks");
+        let x_row_bytes = activation_type(dtype, k).row_bytes(k).expect("whole blocks");
         let mut x = vec![0; tokens * x_row_bytes];
-        if activation_type(dtype) == DType::Q8A {
+        if activation_type(dtype, k) == DType::Q8A {
             quantize_q8a(Level::best(), &floats, &mut x);
         } else {
             x.copy_from_slice(bytemuck::cast_slice(&floats));

@@ -161,7 +161,7 @@ fn qmatmul_is_bit_identical_for_any_number_of_tokens_and_threads() {
             );
             let mut one = build(&case);
             one.bounds.t = 1;
-            let [k, n] = [256, case.operands[0].ty.shape.dim(1).fixed().unwrap()];
+            let [k, n] = [0, 1].map(|i| case.operands[0].ty.shape.dim(i).fixed().unwrap());
             let all = one.inputs["x1"].f32s().unwrap().into_owned();
             for t in [0, 7, 18] {
                 let token = HostTensor::from_f32([k, 1, 1, 1], all[t * k..][..k].to_vec()).unwrap();

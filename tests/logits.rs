@@ -2,7 +2,7 @@
 
 mod support;
 
-use rocmforge::engine::{LoadOptions, Model, Session, SessionOptions};
+use rocmforge::engine::{KvType, LoadOptions, Model, Session, SessionOptions};
 use std::path::Path;
 
 fn open(path: &Path, threads: usize) -> Model {
@@ -10,7 +10,7 @@ fn open(path: &Path, threads: usize) -> Model {
 }
 
 fn logits(model: &Model, ids: &[u32], chunk: usize) -> Vec<f32> {
-    let options = SessionOptions { context: 64, chunk, ..Default::default() };
+    let options = SessionOptions { context: 64, chunk, kv_type: KvType::F32, ..Default::default() };
     let mut session = Session::new(model, &options).unwrap();
     assert_eq!(session.memory(), session.allocated(), "predicted and allocated memory differ");
     let mut all = Vec::new();

@@ -83,6 +83,8 @@ impl OpDef for QMatmul {
 
     fn cases() -> Vec<Case> {
         let t = Dim::from(Sym::T);
+        // Long enough for the integer kernels of every backend.
+        const K: usize = 1024;
         let mut cases = Vec::new();
         for &dtype in DType::ALL {
             if !dtype.is_weight() || !crate::tensor::quant::can_quantize(dtype) {
@@ -92,7 +94,7 @@ impl OpDef for QMatmul {
                 cases.push(
                     Case::new(
                         QMatmul { bias: false, residual: false },
-                        vec![Operand::weight(dtype, &[256, n]), Operand::f32(&[Dim::from(256), t])],
+                        vec![Operand::weight(dtype, &[K, n]), Operand::f32(&[Dim::from(K), t])],
                     )
                     .bounds(tokens, 5, 1)
                     .tolerance(1e-5),
@@ -117,7 +119,7 @@ impl OpDef for QMatmul {
             cases.push(
                 Case::new(
                     QMatmul { bias: false, residual: false },
-                    vec![Operand::weight(dtype, &[512, 40]), Operand::typed(DType::Q8A, &[Dim::from(512), t])],
+                    vec![Operand::weight(dtype, &[1024, 40]), Operand::typed(DType::Q8A, &[Dim::from(1024), t])],
                 )
                 .bounds(11, 5, 1)
                 .tolerance(1e-5),

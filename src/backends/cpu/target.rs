@@ -14,8 +14,8 @@ pub struct CpuTarget {
 }
 
 impl Capabilities for CpuTarget {
-    fn activation_type(&self, weight: DType, _: usize) -> DType {
-        if is_supported(weight) { activation_type(weight) } else { DType::F32 }
+    fn activation_type(&self, weight: DType, k: usize) -> DType {
+        if is_supported(weight) { activation_type(weight, k) } else { DType::F32 }
     }
 }
 

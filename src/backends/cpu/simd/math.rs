@@ -33,7 +33,7 @@ pub(crate) fn tanh<S: Simd>(s: S, x: S::F) -> S::F {
     s.sub(s.splat(1.0), s.div(s.splat(2.0), s.add(e, s.splat(1.0))))
 }
 
-/// 1 / (1 + e^−x), within 4 units in the last place.
+/// 1 / (1 + e^−x), within 4 units in the last place; zero where that is subnormal.
 #[inline(always)]
 pub(crate) fn sigmoid<S: Simd>(s: S, x: S::F) -> S::F {
     let e = exp(s, s.sub(s.splat(0.0), x));

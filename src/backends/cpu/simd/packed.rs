@@ -91,17 +91,21 @@ const fn group(dtype: DType) -> Option<(usize, usize)> {
     })
 }
 
-pub(crate) const fn class(dtype: DType) -> Class {
+/// Rows shorter than this are multiplied in f32. The rounding errors of quantized activations do not average out over a short
+/// sum, and a model this narrow is small enough that exactness is worth more than speed.
+const MIN_INTEGER_K: usize = 768;
+
+pub(crate) const fn class(dtype: DType, k: usize) -> Class {
     match dtype {
         DType::F32 | DType::F16 | DType::Bf16 => Class::Float,
-        t if group(t).is_some() => Class::Integer,
+        t if group(t).is_some() && k >= MIN_INTEGER_K => Class::Integer,
         _ => Class::Generic,
     }
 }
 
-/// The type that activations must have to be multiplied with weights of this type: [`DType::Q8A`] or [`DType::F32`].
-pub const fn activation_type(weights: DType) -> DType {
-    match class(weights) {
+/// The type that activations must have to be multiplied with rows of `k` weights of this type: [`DType::Q8A`] or [`DType::F32`].
+pub const fn activation_type(weights: DType, k: usize) -> DType {
+    match class(weights, k) {
         Class::Integer => DType::Q8A,
         Class::Float | Class::Generic => DType::F32,
     }
@@ -125,8 +129,8 @@ pub(crate) fn panel_bytes(dtype: DType, k: usize) -> Option<usize> {
         DType::F32 => k.checked_mul(64),
         DType::F16 | DType::Bf16 => k.div_ceil(2).checked_mul(64),
         _ => match group(dtype) {
-            Some((blocks, bytes)) => (k / 32).div_ceil(blocks).checked_mul(bytes),
-            None => dtype.row_bytes(k)?.checked_mul(PANEL_ROWS),
+            Some((blocks, bytes)) if k >= MIN_INTEGER_K => (k / 32).div_ceil(blocks).checked_mul(bytes),
+            _ => dtype.row_bytes(k)?.checked_mul(PANEL_ROWS),
         },
     }
 }
@@ -136,7 +140,7 @@ pub fn packed_bytes(dtype: DType, rows: usize, k: usize) -> Option<usize> {
     if !is_supported(dtype) {
         return None;
     }
-    let bytes = match class(dtype) {
+    let bytes = match class(dtype, k) {
         Class::Generic => dtype.row_bytes(k)?.checked_mul(rows)?,
         Class::Float | Class::Integer => panel_bytes(dtype, k)?.checked_mul(rows.div_ceil(PANEL_ROWS))?,
     };
@@ -164,7 +168,7 @@ impl PackedMatrix {
         if src.len() != expected {
             return Err(PackError::Length { dtype, rows, k, expected, actual: src.len() });
         }
-        if class(dtype) == Class::Generic {
+        if class(dtype, k) == Class::Generic {
             packed.data.as_mut_slice().copy_from_slice(src);
             return Ok(packed);
         }
@@ -204,7 +208,7 @@ impl PackedMatrix {
             return Err(PackError::Length { dtype, rows: 1, k, expected: row_bytes, actual: src.len() });
         }
         let data = self.data.as_mut_slice();
-        if class(dtype) == Class::Generic {
+        if class(dtype, k) == Class::Generic {
             data[row * row_bytes..][..row_bytes].copy_from_slice(src);
         } else {
             pack_row(dtype, src, row % PANEL_ROWS, &mut data[row / PANEL_ROWS * panel..][..panel]);

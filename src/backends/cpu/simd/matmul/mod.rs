@@ -52,7 +52,7 @@ pub fn scratch_bytes(dtype: DType, k: usize) -> usize {
     if panel_bytes(dtype, k).is_none() {
         return 0;
     }
-    let (tile, extra) = match class(dtype) {
+    let (tile, extra) = match class(dtype, k) {
         Class::Integer => (k.div_ceil(32).saturating_mul(formats::TILE_BLOCK), 0),
         Class::Float if dtype == DType::F32 => return 0,
         Class::Float => (k.saturating_mul(64), 0),
@@ -116,7 +116,7 @@ pub(crate) unsafe fn run<S: Simd>(args: &Args) {
     // SAFETY: the caller's promises.
     unsafe {
         let s = S::assume();
-        match class(args.dtype) {
+        match class(args.dtype, args.k) {
             Class::Integer => integers::run(s, args),
             Class::Float => floats::run(s, args),
             Class::Generic => floats::run_generic(s, args),

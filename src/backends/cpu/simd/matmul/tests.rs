@@ -68,12 +68,12 @@ impl Case {
         }
         let floats: Vec<f32> = (0..tokens * k).map(|_| random.float() * 2.0).collect();
         let (mut x, mut x_values) = (bytemuck::cast_slice(&floats).to_vec(), floats.clone());
-        if activation_type(dtype) == DType::Q8A {
+        if activation_type(dtype, k) == DType::Q8A {
             x = vec![0; tokens * DType::Q8A.row_bytes(k).unwrap()];
             quantize_q8a(Level::best(), &floats, &mut x);
             dequantize_row(DType::Q8A, &x, &mut x_values).unwrap();
         }
-        let x_row_bytes = activation_type(dtype).row_bytes(k).unwrap();
+        let x_row_bytes = activation_type(dtype, k).row_bytes(k).unwrap();
         Case { matrix: PackedMatrix::pack(dtype, rows, k, &bytes).unwrap(), w, x, x_values, x_row_bytes, tokens }
     }
 
@@ -106,7 +106,8 @@ impl Case {
         let product = |(w, x): (&f32, &f32)| f64::from(*w) * f64::from(*x);
         let sum: f64 = w.iter().zip(x).map(product).sum();
         let size: f64 = w.iter().zip(x).map(|p| product(p).abs()).sum();
-        let roundings = (k / 32) as f64 + if activation_type(self.matrix.dtype()) == DType::Q8A { 6.0 } else { 33.0 };
+        let roundings =
+            (k / 32) as f64 + if activation_type(self.matrix.dtype(), k) == DType::Q8A { 6.0 } else { 33.0 };
         // A block's dot product and its minimum may cancel: their sizes are bounded by those of weights without it.
         let cancel =
             if matches!(self.matrix.dtype(), DType::Q4K | DType::Q5K | DType::Q4_1 | DType::Q5_1) { 4.0 } else { 1.0 };
@@ -201,7 +202,7 @@ fn panel_ranges_do_not_change_results() {
 
 #[test]
 fn extreme_weights_and_activations_do_not_overflow() {
-    for dtype in types().filter(|&t| activation_type(t) == DType::Q8A) {
+    for dtype in types().filter(|&t| activation_type(t, 256) == DType::Q8A) {
         let (rows, k) = (16, 1024);
         for fill in [0x00u8, 0xff, 0x7f, 0x80] {
             // Quants at their ends; scales are then whatever the bytes say, tamed by the finite check below.

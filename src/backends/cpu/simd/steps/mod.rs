@@ -165,7 +165,7 @@ pub(crate) fn prepare(step: &Step, packed: Option<&PackedMatrix>) -> Result<Extr
     match &step.op {
         Op::QMatmul(_) => {
             let packed = packed.ok_or("its weight was not packed")?;
-            let wanted = packed::activation_type(packed.dtype());
+            let wanted = packed::activation_type(packed.dtype(), packed.k());
             let x = step.operands[1].ty.dtype;
             if x != wanted {
                 return Err(format!("weights of {} multiply {wanted} activations, not {x}", packed.dtype()));
