@@ -30,7 +30,7 @@ pub enum KvTypeArg {
 /// Which file.
 #[derive(Args, Debug)]
 pub struct FileArgs {
-    /// GGUF file of the model; - is stdin
+    /// GGUF file of the model; - is stdin; without it the bundled model
     #[arg(short, long, value_name = "FILE", help_heading = "Model")]
     pub model: Option<PathBuf>,
 }

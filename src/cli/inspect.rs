@@ -90,7 +90,7 @@ fn show(out: &mut Output, args: &InspectArgs, header: &Header) -> Result<(), Fai
 
 fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(head);
+    table.load_preset(presets::UTF8_BORDERS_ONLY).set_header(head);
     table
 }
 

@@ -2,6 +2,8 @@
 
 use super::Failure;
 use super::io::{is_dash, read_bytes};
+#[cfg(feature = "bundled-model")]
+use crate::models::bundled;
 use crate::models::gguf::Gguf;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,6 +15,9 @@ pub enum ModelSource {
     Path(PathBuf),
     /// A GGUF file from stdin.
     Stdin,
+    /// The model that the program carries.
+    #[cfg(feature = "bundled-model")]
+    Bundled,
 }
 
 impl ModelSource {
@@ -21,15 +26,31 @@ impl ModelSource {
         match path {
             Some(path) if is_dash(path) => Ok(ModelSource::Stdin),
             Some(path) => Ok(ModelSource::Path(path.to_path_buf())),
-            None => Err(Failure::new("no model was given").hint("give a GGUF file with --model FILE")),
+            None => ModelSource::bundled(),
         }
+    }
+
+    #[cfg(feature = "bundled-model")]
+    fn bundled() -> Result<ModelSource, Failure> {
+        eprintln!("note: no --model was given, so the bundled one runs: {}, a tiny teller of stories", bundled::NAME);
+        Ok(ModelSource::Bundled)
+    }
+
+    #[cfg(not(feature = "bundled-model"))]
+    fn bundled() -> Result<ModelSource, Failure> {
+        Err(Failure::new("no model was given, and this program was built without the bundled one")
+            .hint("give a GGUF file with --model FILE"))
     }
 
     /// The opened file, checked.
     pub fn gguf(&self) -> Result<Gguf, Failure> {
         match self {
             ModelSource::Path(path) => Ok(Gguf::open(path)?),
-            ModelSource::Stdin => Ok(Gguf::from_bytes(read_bytes(Path::new("-"))?)?),
+            ModelSource::Stdin => {
+                Gguf::from_bytes(read_bytes(Path::new("-"))?).map_err(|error| self.name(error.into()))
+            }
+            #[cfg(feature = "bundled-model")]
+            ModelSource::Bundled => Ok(Gguf::from_bytes(bundled::GGUF)?),
         }
     }
 
@@ -57,6 +78,8 @@ impl fmt::Display for ModelSource {
         match self {
             ModelSource::Path(path) => path.display().fmt(f),
             ModelSource::Stdin => f.write_str("stdin"),
+            #[cfg(feature = "bundled-model")]
+            ModelSource::Bundled => f.write_str("the bundled model"),
         }
     }
 }
