@@ -8,6 +8,7 @@ mod perplexity;
 mod sampler;
 mod session;
 mod stop;
+mod verify;
 
 pub use bench::{BenchResult, BenchTest, bench, read_bandwidth};
 pub use error::EngineError;
@@ -17,3 +18,4 @@ pub use perplexity::{Perplexity, PerplexityOptions, negative_log_likelihood, per
 pub use sampler::{Sampler, SamplerError, SamplerOptions};
 pub use session::{Cancel, KvType, Session, SessionOptions};
 pub use stop::StopStrings;
+pub use verify::{Verdict, VerifyOptions, verify};
