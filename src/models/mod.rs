@@ -2,6 +2,8 @@
 //!
 //! [`build`] makes the graph of a GGUF file from its header alone; no weight is read.
 
+#[cfg(feature = "bundled-model")]
+pub mod bundled;
 mod config;
 mod error;
 pub mod gguf;
