@@ -44,7 +44,7 @@ impl Product {
         let values: Vec<f32> = (0..k).map(|i| (i * 29 % 211) as f32 * 0.01 - 1.0).collect();
         // One row, quantized where that is possible; else bytes of which tame scales come out.
         if quantize_row(dtype, &values, &mut src[..row]).is_err() {
-            src[..row].iter_mut().enumerate().for_each(|(i, b)| *b = (i * 7 % 43) as u8);
+            src[..row].iter_mut().enumerate().for_each(|(i, b)| *b = (100 + i * 7 % 20) as u8);
         }
         let (first, rest) = src.split_at_mut(row);
         rest.chunks_exact_mut(row).for_each(|dst| dst.copy_from_slice(first));
@@ -145,8 +145,8 @@ fn dpbusd(rounds: u64, x: i32) -> i32 {
 fn fma(rounds: u64, x: f32) -> f32 {
     use std::arch::x86_64::*;
     let mut acc = [_mm512_set1_ps(x); 16];
-    for i in 0..rounds {
-        let w = _mm512_set1_ps(1.0 / (i + 2) as f32);
+    let w = _mm512_set1_ps(black_box(0.5));
+    for _ in 0..rounds {
         for a in &mut acc {
             *a = _mm512_fmadd_ps(*a, w, w);
         }

@@ -201,7 +201,7 @@ fn bad_models_are_named() {
     fails(&generate(&f.path("absent.gguf")), &["absent.gguf", "No such file"]);
     fails(&generate(&f.file("notes.txt", "hello, this is no model")), &["notes.txt", "not a GGUF file"]);
     let bytes = std::fs::read(&f.model).unwrap();
-    fails(&generate(&f.file("half.gguf", &bytes[..bytes.len() / 2])), &["half.gguf", "token_embd.weight"]);
+    fails(&generate(&f.file("half.gguf", &bytes[..bytes.len() / 2])), &["half.gguf", "output.weight", "cut off"]);
     let folder = f.folder.path();
     let other = Scripted { architecture: "perceptron", ..Scripted::default() }.write(folder, "other.gguf");
     fails(&generate(&other), &["other.gguf", "perceptron", "llama"]);
@@ -233,7 +233,7 @@ fn tokenize_and_detokenize_are_inverse() {
     let f = fixture();
     let vocabulary = Scripted { tensors: false, ..Scripted::default() }.write(f.folder.path(), "vocabulary.gguf");
     for model in [&f.model, &vocabulary] {
-        for content in ["Count one", " leading", "tabs\t\nüñ<s>\n", ""] {
+        for content in ["Count one", " leading", "tabs\t\nüñ<s>", ""] {
             let ids = rocmforge_with_input(&["tokenize", "--model", text(model)], content.as_bytes());
             assert!(good(&ids).starts_with("1"), "BOS comes first");
             let back = rocmforge_with_input(&["detokenize", "--model", text(model)], &ids.stdout);
@@ -302,7 +302,7 @@ fn inspect_shows_and_checks() {
     assert_eq!(report["tensors"].as_array().unwrap().len(), 12);
     let bytes = std::fs::read(&f.model).unwrap();
     let half = f.file("half.gguf", &bytes[..bytes.len() / 2]);
-    fails(&rocmforge(&["inspect", text(&half)]), &["half.gguf", "token_embd.weight"]);
+    fails(&rocmforge(&["inspect", text(&half)]), &["half.gguf", "output.weight", "cut off"]);
     assert!(good(&rocmforge(&["inspect", text(&half), "--header-only"])).contains("output.weight"));
     assert!(good(&rocmforge_with_input(&["inspect", "-"], &bytes)).contains("output.weight"));
 }

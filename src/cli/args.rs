@@ -106,7 +106,7 @@ pub fn warn(text: &str) {
 }
 
 /// How the session is made.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct SessionArgs {
     /// Tokens that the context holds; 0 takes what the model was trained with, at most 4096
     #[arg(short, long, value_name = "N", default_value_t = 0, help_heading = "Session")]
@@ -114,12 +114,21 @@ pub struct SessionArgs {
     /// Tokens of the prompt that are evaluated at once; 0 takes 512
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Session")]
     pub chunk: usize,
-    /// Element type of the KV cache
+    /// Element type of the KV cache; auto takes f32 where the model is measured (logits, perplexity) or all weights are f32, f16
+    /// elsewhere
     #[arg(long, value_enum, default_value_t = KvTypeArg::Auto, help_heading = "Session")]
     pub kv_type: KvTypeArg,
 }
 
 impl SessionArgs {
+    /// For commands that measure the model: its error should not be that of the cache.
+    pub fn measuring(mut self) -> SessionArgs {
+        if self.kv_type == KvTypeArg::Auto {
+            self.kv_type = KvTypeArg::F32;
+        }
+        self
+    }
+
     /// A session with this context instead of `--ctx`.
     pub fn session_of(&self, model: &Model, context: usize, cancel: &Cancel) -> Result<Session, Failure> {
         let kv_type = match self.kv_type {

@@ -174,7 +174,7 @@ fn row(model: &Model, result: &BenchResult, bandwidth: Option<f64>) -> Row {
 fn table(rows: &[Row]) -> Table {
     let mut table = Table::new();
     let head = ["model", "threads", "test", "tokens/s", "median", "weights/token", "memory", "share"];
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(head);
+    table.load_preset(presets::UTF8_BORDERS_ONLY).set_header(head);
     for row in rows {
         table.add_row([
             format::shown(&row.model, 40),

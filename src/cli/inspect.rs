@@ -84,7 +84,7 @@ fn show(out: &mut Output, source: &ModelSource, header: &Header) -> Result<(), F
 
 fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(head);
+    table.load_preset(presets::UTF8_BORDERS_ONLY).set_header(head);
     table
 }
 

@@ -81,10 +81,11 @@ impl<'a> Interpreter<'a> {
                     results.map_err(|error| InterpretError::Op { node: self.graph.describe(id), error })?
                 }
             };
-            if let Op::KvAppend(_) = &self.graph.node(id).op {
-                let state = self.graph.operands(id)[0].node;
+            for (out, result) in results.iter().enumerate() {
+                let Some(slot) = self.graph.node(id).op.state_operand(out) else { continue };
+                let state = self.graph.operands(id)[slot].node;
                 if let Some(label) = &self.graph.node(state).label {
-                    self.states.insert(label.clone(), results[0].clone());
+                    self.states.insert(label.clone(), result.clone());
                 }
             }
             for (out, result) in results.into_iter().enumerate() {

@@ -8,10 +8,13 @@ mod dead_nodes;
 mod decision;
 mod dequantize_matmul;
 mod glu;
+mod glu_matmul;
+mod group_matmuls;
 mod matmul_bias;
 mod matmul_residual;
 mod quantize_activations;
 mod rms_norm_mul;
+mod rope_append;
 mod view_elimination;
 
 pub use decision::{Decision, Outcome};
@@ -46,6 +49,9 @@ pub const PASSES: &[&dyn Pass] = &[
     &glu::GluPass,
     &attention::AttentionPass,
     &view_elimination::ViewElimination,
+    &glu_matmul::GluMatmul,
+    &group_matmuls::GroupMatmuls,
+    &rope_append::RopeAppend,
     &quantize_activations::QuantizeActivations,
     &dead_nodes::DeadNodes,
 ];

@@ -170,8 +170,8 @@ impl CpuProgram {
             Place::Weight(w) => plan.weights.get(w.index()).and_then(|slot| weights.get(&slot.name)),
             _ => None,
         };
-        let packed = step.operands.first().and_then(weight_of).and_then(|w| w.packed.as_ref());
-        let extra = steps::prepare(step, packed).map_err(|reason| unsupported(&name, &reason))?;
+        let packed: Vec<_> = step.operands.iter().map(|o| weight_of(o).and_then(|w| w.packed.as_ref())).collect();
+        let extra = steps::prepare(step, &packed).map_err(|reason| unsupported(&name, &reason))?;
         let first = self.symbolic.len();
         for (slot, operand) in step.operands.iter().chain(&step.results).enumerate() {
             let base = match operand.place {
@@ -180,8 +180,8 @@ impl CpuProgram {
                 Place::Weight(w) => {
                     let weight = &plan.weights[w.index()].name;
                     let in_file = matches!(step.op, Op::GetRows(_)) && slot == 0;
-                    let bytes = match (&step.op, in_file) {
-                        (Op::QMatmul(_), _) if slot == 0 => Some(&[][..]), // read through `extra`
+                    let bytes = match (step.op.is_matmul_weight(slot), in_file) {
+                        (true, _) => Some(&[][..]), // read through `extra`
                         (_, true) => weights.file_bytes(weight),
                         _ => weights.get(weight).and_then(|w| w.direct.as_ref()).map(AlignedBuf::as_slice),
                     };

@@ -227,6 +227,11 @@ unsafe impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn prefetch(self, p: *const u8) {
+        isa!(_mm_prefetch::<_MM_HINT_T1>(p.cast()))
+    }
+
+    #[inline(always)]
     fn splat_i(self, x: i32) -> Self::I {
         isa!([_mm256_set1_epi32(x); 2])
     }

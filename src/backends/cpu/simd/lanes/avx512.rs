@@ -180,6 +180,11 @@ unsafe impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn prefetch(self, p: *const u8) {
+        isa!(_mm_prefetch::<_MM_HINT_T1>(p.cast()))
+    }
+
+    #[inline(always)]
     fn splat_i(self, x: i32) -> __m512i {
         isa!(_mm512_set1_epi32(x))
     }

@@ -124,6 +124,9 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
     /// 16 bytes are readable at `p`.
     unsafe fn load_u8(self, p: *const u8) -> Self::F;
 
+    /// Asks for the cache line of an address, which need not be readable, in the second-level cache.
+    fn prefetch(self, p: *const u8);
+
     /// All i32 lanes `x`.
     fn splat_i(self, x: i32) -> Self::I;
     /// # Safety

@@ -186,6 +186,9 @@ unsafe impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn prefetch(self, _: *const u8) {}
+
+    #[inline(always)]
     fn splat_i(self, x: i32) -> Self::I {
         [x; LANES]
     }

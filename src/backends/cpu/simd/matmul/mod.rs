@@ -13,7 +13,7 @@ mod floats;
 mod formats;
 mod integers;
 
-use super::isa::Level;
+use super::isa::{Level, prefetch_distance};
 use super::lanes::Simd;
 use super::packed::{Class, PANEL_ROWS, PackedMatrix, class, panel_bytes};
 use crate::tensor::DType;
@@ -42,6 +42,8 @@ pub(crate) struct Args {
     /// Outputs, `out_stride` floats from token to token.
     pub out: *mut f32,
     pub out_stride: usize,
+    /// Bytes that kernels for few tokens prefetch ahead of the weights they read; 0 for none.
+    pub ahead: usize,
     pub scratch: *mut u8,
     pub scratch_len: usize,
 }
@@ -103,6 +105,7 @@ pub unsafe fn matmul(
         to: panels.end,
         out,
         out_stride,
+        ahead: prefetch_distance(),
         scratch: scratch.as_mut_ptr(),
         scratch_len: scratch.len(),
     };
