@@ -74,15 +74,18 @@ pub fn threads(text: &str) -> Result<usize, String> {
 impl ModelArgs {
     /// Opens the model, with a progress bar. Shows its warnings.
     pub fn open(&self, cancel: &Cancel) -> Result<Model, Failure> {
-        self.open_with(self.threads, cancel)
+        self.open_source(ModelSource::from_option(self.file.model.as_deref())?, cancel)
     }
 
-    /// Opens the model for another number of threads.
-    pub fn open_with(&self, threads: usize, cancel: &Cancel) -> Result<Model, Failure> {
-        let source = ModelSource::from_option(self.file.model.as_deref())?;
+    /// [`ModelArgs::open`] without a word about a missing `--model`.
+    pub fn open_quietly(&self, cancel: &Cancel) -> Result<Model, Failure> {
+        self.open_source(ModelSource::quietly_from_option(self.file.model.as_deref())?, cancel)
+    }
+
+    fn open_source(&self, source: ModelSource, cancel: &Cancel) -> Result<Model, Failure> {
         let gguf = source.weights()?;
         let bar = progress::bytes("loading");
-        let options = LoadOptions { threads, ..LoadOptions::default() };
+        let options = LoadOptions { threads: self.threads, ..LoadOptions::default() };
         let opened = Model::from_gguf(gguf, &options, &mut |at| {
             progress::set(&bar, at.done, at.total);
             !cancel.is_cancelled()
