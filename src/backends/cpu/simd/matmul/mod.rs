@@ -97,7 +97,7 @@ pub unsafe fn matmul(
     }
     let args = Args {
         dtype: w.dtype(),
-        weights: w.ptr().as_ptr(),
+        weights: w.as_ptr(),
         rows: w.rows(),
         k: w.k(),
         x,
