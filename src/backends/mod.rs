@@ -15,6 +15,9 @@ use std::sync::atomic::AtomicBool;
 pub trait WeightSource: Send + Sync {
     /// The bytes of the weight of this name, as the file stores them.
     fn bytes(&self, name: &str) -> Option<&[u8]>;
+
+    /// Tells that a weight was copied and its bytes are not needed soon; they can still be read.
+    fn release(&self, _name: &str) {}
 }
 
 /// Weights in the form that a backend's kernels read.

@@ -150,6 +150,15 @@ impl Gguf {
     }
 }
 
+impl Gguf {
+    /// Lets the pages of a tensor leave memory after it was copied elsewhere. Its data can still be read, from the file again.
+    pub fn release(&self, tensor: &TensorInfo) {
+        if let (Bytes::Mapped(map), Some(range)) = (&self.bytes, self.header.data_range(tensor)) {
+            map.release(range);
+        }
+    }
+}
+
 impl fmt::Debug for Gguf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gguf")
