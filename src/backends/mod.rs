@@ -10,6 +10,7 @@ use crate::tensor::Bounds;
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 /// Where a backend gets the bytes of weights from.
 pub trait WeightSource: Send + Sync {
@@ -72,6 +73,14 @@ pub trait Program: Send {
 
     /// The bytes it allocated: arena and scratch.
     fn allocated(&self) -> MemoryBill;
+
+    /// Turns the timing of steps on or off. While it is on, every step waits for the one before it.
+    fn set_profiling(&mut self, _on: bool) {}
+
+    /// How long each step of the last run took; empty without profiling.
+    fn step_times(&self) -> Vec<Duration> {
+        Vec::new()
+    }
 }
 
 /// Why a backend cannot prepare or run a plan.

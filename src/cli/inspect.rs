@@ -57,7 +57,7 @@ fn show(out: &mut Output, source: &ModelSource, header: &Header) -> Result<(), F
         header.tensors().len(),
         count(parameters(header)),
     ))?;
-    if header.metadata().len() > 0 {
+    if !header.metadata().is_empty() {
         let mut table = table(&["key", "type", "value"]);
         for (key, value) in header.metadata().iter() {
             table.add_row([shown(key, 200), value.type_name(), shown_value(value)]);

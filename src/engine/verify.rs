@@ -256,3 +256,37 @@ fn check_program(
     }
     Ok(verdict)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::text::parse;
+
+    #[test]
+    fn the_first_node_that_differs_is_named() {
+        let text = r#"graph "g" (T <= 2) {
+            n0 "x" = input : f32[4, T]
+            n1 "double" = scale(n0) {factor=2}
+            n2 "squares" = unary(n1) {kind=sqr}
+            output "y" = n2
+        }"#;
+        let graph = parse(text).unwrap();
+        let inputs = Values::from([("x".to_string(), HostTensor::from_f32([4, 2, 1, 1], vec![1.0; 8]).unwrap())]);
+        let weights = Values::new();
+        let mut truth = Results::new();
+        let bounds = Bounds { t: 2, s: 1, r: 1 };
+        let mut keep = |value, tensor: &HostTensor| drop(truth.insert(value, tensor.clone()));
+        Interpreter::new(&graph, &weights).run_each(&inputs, &bounds, &mut keep).unwrap();
+        let same = compare("same".into(), 0, &graph, &truth, &truth, 1e-6);
+        assert_eq!((same.largest, same.first_difference), (0.0, None));
+
+        let mut broken = truth.clone();
+        for label in ["double", "squares"] {
+            let value = Value::first(graph.by_label(label).unwrap());
+            broken.insert(value, HostTensor::from_f32([4, 2, 1, 1], vec![f32::NAN; 8]).unwrap());
+        }
+        let verdict = compare("broken".into(), 0, &graph, &broken, &truth, 1e-6);
+        let (node, difference) = verdict.first_difference.unwrap();
+        assert!(node.contains("double") && difference.is_infinite(), "{node} {difference}");
+    }
+}

@@ -84,6 +84,18 @@ impl<'a> Interpreter<'a> {
         Ok(outputs)
     }
 
+    /// Runs once and returns every value: for small graphs.
+    ///
+    /// # Errors
+    /// As [`Interpreter::run`].
+    pub fn run_all(&mut self, inputs: &Values, bounds: &Bounds) -> Result<HashMap<Value, HostTensor>, InterpretError> {
+        let mut all = HashMap::new();
+        self.run_each(inputs, bounds, &mut |value, tensor| {
+            all.insert(value, tensor.clone());
+        })?;
+        Ok(all)
+    }
+
     /// Runs once and shows every value as it is computed; values are dropped after their last use.
     ///
     /// # Errors
