@@ -158,7 +158,13 @@ fn fma(rounds: u64, x: f32) -> f32 {
 fn pool(c: &mut Criterion) {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let pool = Pool::new(threads).expect("threads");
-    c.bench_function("pool/run", |b| b.iter(|| pool.run(&|tid| drop(black_box(tid)))));
+    c.bench_function("pool/run", |b| {
+        b.iter(|| {
+            pool.run(&|tid| {
+                black_box(tid);
+            })
+        })
+    });
     c.bench_function("pool/100 barriers", |b| {
         b.iter(|| {
             pool.run(&|_| {

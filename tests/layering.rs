@@ -99,7 +99,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             collect(&path, files);
-        } else if path.extension().is_some_and(|e| e == "rs") && !path.file_stem().is_some_and(|s| s == "tests") {
+        } else if path.extension().is_some_and(|e| e == "rs") && path.file_stem().is_none_or(|s| s != "tests") {
             files.push(path);
         }
     }
@@ -118,12 +118,10 @@ fn code(text: &str) -> String {
             rest.find("*/").map_or(rest.len(), |at| at + 2)
         } else if rest.starts_with("'\"'") {
             3
-        } else if rest.starts_with("'\\") {
-            rest[2..]
-                .char_indices()
-                .nth(1)
-                .and_then(|(at, _)| rest[2 + at..].find('\'').map(|end| 2 + at + end + 1))
-                .unwrap_or(1)
+        } else if let Some(escape) = rest.strip_prefix("'\\") {
+            // The escaped character may be a quote itself.
+            let end = escape.char_indices().skip(1).find(|(_, c)| *c == '\'');
+            end.map_or(1, |(at, _)| 2 + at + 1)
         } else if c == '"' {
             string_len(rest)
         } else {

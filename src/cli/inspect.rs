@@ -63,7 +63,7 @@ fn show(out: &mut Output, args: &InspectArgs, header: &Header) -> Result<(), Fai
         header.tensors().len(),
         count(parameters(header)),
     ))?;
-    if header.metadata().len() > 0 {
+    if !header.metadata().is_empty() {
         let mut table = table(&["key", "type", "value"]);
         for (key, value) in header.metadata().iter() {
             table.add_row([shown(key, 200), value.type_name(), shown_value(value)]);

@@ -80,7 +80,7 @@ pub enum PassError {
         /// The pass.
         pass: &'static str,
         /// What the graph said.
-        error: EditError,
+        error: Box<EditError>,
     },
     /// A pass broke the graph: a defect of the pass.
     #[error("after pass {pass}: {error}")]
@@ -88,7 +88,7 @@ pub enum PassError {
         /// The pass.
         pass: &'static str,
         /// The broken invariant.
-        error: VerifyError,
+        error: Box<VerifyError>,
     },
 }
 
@@ -108,9 +108,9 @@ pub fn run(graph: &mut Graph, target: &dyn Capabilities, options: &PassOptions) 
         let name = pass.name();
         if !options.disabled.iter().any(|d| d == name) {
             let mut cx = PassContext { target, pass: name, log: &mut log };
-            pass.run(graph, &mut cx).map_err(|error| PassError::Edit { pass: name, error })?;
+            pass.run(graph, &mut cx).map_err(|error| PassError::Edit { pass: name, error: error.into() })?;
             if cfg!(debug_assertions) {
-                verify(graph).map_err(|error| PassError::Verify { pass: name, error })?;
+                verify(graph).map_err(|error| PassError::Verify { pass: name, error: error.into() })?;
             }
         }
         if options.stop_after.as_deref() == Some(name) {

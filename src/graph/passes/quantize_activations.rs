@@ -55,7 +55,7 @@ impl Pass for QuantizeActivations {
             if to == DType::F32 {
                 continue;
             }
-            if k % to.block_len() != 0 {
+            if !k.is_multiple_of(to.block_len()) {
                 cx.refused(graph, id, format!("rows of {k} are no whole blocks of {to}"));
                 continue;
             }

@@ -254,7 +254,8 @@ impl PackedMatrix {
         panel_bytes(self.dtype, self.k).expect("checked when the matrix was made")
     }
 
-    pub(crate) fn data(&self) -> &[u8] {
+    #[cfg(test)]
+    fn data(&self) -> &[u8] {
         self.data.as_slice()
     }
 }

@@ -1,6 +1,6 @@
 //! Sixteen lanes as one AVX-512 register.
 
-use super::{Kernel, Level, Simd};
+use super::{Kernel, Simd};
 use std::arch::x86_64::*;
 
 /// AVX-512 F, BW, VL, DQ and VNNI.
@@ -27,7 +27,6 @@ unsafe impl Simd for Avx512 {
     type F = __m512;
     type I = __m512i;
 
-    const LEVEL: Level = Level::Avx512;
     const ROWS: usize = 4;
     const TOKENS: usize = 8;
     const SHIFTED: bool = true;

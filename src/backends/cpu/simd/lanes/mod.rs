@@ -43,8 +43,6 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
     /// Sixteen i32, also seen as 64 bytes or 32 u16.
     type I: Copy;
 
-    /// The level this is.
-    const LEVEL: Level;
     /// Rows of four vectors that a float kernel accumulates at a time: bounded by registers.
     const ROWS: usize;
     /// Tokens that one pass of an integer matrix kernel takes: bounded by registers.
@@ -105,6 +103,7 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
     /// The bits of the lanes.
     fn to_bits(self, a: Self::F) -> Self::I;
     /// The lanes of these bits.
+    #[allow(clippy::wrong_self_convention)] // `self` is the proof of the level, not the value
     fn from_bits(self, a: Self::I) -> Self::F;
 
     /// 16 half-precision numbers.
