@@ -119,9 +119,11 @@ fn code(text: &str) -> String {
         } else if rest.starts_with("'\"'") {
             3
         } else if let Some(escape) = rest.strip_prefix("'\\") {
-            // The escaped character may be a quote itself.
-            let end = escape.char_indices().skip(1).find(|(_, c)| *c == '\'');
-            end.map_or(1, |(at, _)| 2 + at + 1)
+            escape
+                .char_indices()
+                .nth(1)
+                .and_then(|(at, _)| rest[2 + at..].find('\'').map(|end| 2 + at + end + 1))
+                .unwrap_or(1)
         } else if c == '"' {
             string_len(rest)
         } else {

@@ -135,7 +135,7 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
     let prompt = args.prompt.read(args.escape)?;
     let sampler = Sampler::new(args.sampling.options()).map_err(bad_option)?;
     let cancel = interrupt::install();
-    let model = args.model.open(&cancel)?;
+    let model = if args.quiet { args.model.open_quietly(&cancel)? } else { args.model.open(&cancel)? };
     let (ids, text) = args.prompt.encode(prompt, &model, args.special)?;
     let mut session = args.session.session(&model, &cancel)?;
     if session.context() > model.config().n_ctx_train && !args.quiet {

@@ -4,7 +4,7 @@ use super::Failure;
 use super::io::{is_dash, read_bytes};
 #[cfg(feature = "bundled-model")]
 use crate::models::bundled;
-use crate::models::gguf::Gguf;
+use crate::models::gguf::{Gguf, Header};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -21,8 +21,21 @@ pub enum ModelSource {
 }
 
 impl ModelSource {
-    /// From what `--model` says.
+    /// From what `--model` says. Tells the user where that is nothing.
     pub fn from_option(path: Option<&Path>) -> Result<ModelSource, Failure> {
+        let source = ModelSource::quietly_from_option(path)?;
+        #[cfg(feature = "bundled-model")]
+        if source == ModelSource::Bundled {
+            eprintln!(
+                "note: no --model was given, so the bundled one runs: {}, a tiny teller of stories",
+                bundled::NAME
+            );
+        }
+        Ok(source)
+    }
+
+    /// From what `--model` says.
+    pub fn quietly_from_option(path: Option<&Path>) -> Result<ModelSource, Failure> {
         match path {
             Some(path) if is_dash(path) => Ok(ModelSource::Stdin),
             Some(path) => Ok(ModelSource::Path(path.to_path_buf())),
@@ -32,7 +45,6 @@ impl ModelSource {
 
     #[cfg(feature = "bundled-model")]
     fn bundled() -> Result<ModelSource, Failure> {
-        eprintln!("note: no --model was given, so the bundled one runs: {}, a tiny teller of stories", bundled::NAME);
         Ok(ModelSource::Bundled)
     }
 
@@ -50,7 +62,17 @@ impl ModelSource {
                 Gguf::from_bytes(read_bytes(Path::new("-"))?).map_err(|error| self.name(error.into()))
             }
             #[cfg(feature = "bundled-model")]
-            ModelSource::Bundled => Ok(Gguf::from_bytes(bundled::GGUF)?),
+            ModelSource::Bundled => Ok(bundled::open()?),
+        }
+    }
+
+    /// The header alone, also of a file whose tensor data is not complete.
+    pub fn header(&self) -> Result<Header, Failure> {
+        match self {
+            ModelSource::Path(path) => Ok(Header::read(path)?),
+            ModelSource::Stdin => Header::parse(&read_bytes(Path::new("-"))?).map_err(|error| self.name(error.into())),
+            #[cfg(feature = "bundled-model")]
+            ModelSource::Bundled => Ok(self.gguf()?.header().clone()),
         }
     }
 

@@ -80,3 +80,9 @@ impl From<BackendError> for EngineError {
         }
     }
 }
+
+impl From<PlanError> for EngineError {
+    fn from(error: PlanError) -> EngineError {
+        EngineError::Plan(Box::new(error))
+    }
+}

@@ -38,6 +38,9 @@ impl OpDef for Attention {
     fn infer(&self, operands: &[&TensorType]) -> Result<Types, InferError> {
         let (q, k, v) = (operands[0], operands[1], operands[2]);
         expect_f32("q", q)?;
+        if q.shape.rank() > 3 {
+            return Err(InferError::operand("q", q, "f32[head_dim, heads, tokens]"));
+        }
         let [d, heads, tokens, _] = q.shape.dims4();
         for (name, x) in [("k", k), ("v", v)] {
             if !matches!(x.dtype, DType::F32 | DType::F16 | DType::Bf16) {

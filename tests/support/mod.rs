@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test file uses a part of this
 
 pub mod scripted;
+pub mod values;
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -37,6 +37,10 @@ impl Pass for DequantizeMatmul {
                 cx.refused(graph, id, format!("weight {} is not a matrix", graph.describe(weight.node)));
                 continue;
             }
+            if !graph.ty(weight).dtype.is_weight() {
+                cx.refused(graph, id, format!("no matmul reads {}", graph.ty(weight).dtype));
+                continue;
+            }
             let (saved, launches) = if dequantized { (2 * bytes(graph, a), 1) } else { (0, 0) };
             graph.replace(id, QMatmul { bias: false, residual: false, activation: DType::F32 }, &[weight, x])?;
             cx.applied(graph, id, saved, launches);

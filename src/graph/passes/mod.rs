@@ -108,9 +108,9 @@ pub fn run(graph: &mut Graph, target: &dyn Capabilities, options: &PassOptions) 
         let name = pass.name();
         if !options.disabled.iter().any(|d| d == name) {
             let mut cx = PassContext { target, pass: name, log: &mut log };
-            pass.run(graph, &mut cx).map_err(|error| PassError::Edit { pass: name, error: error.into() })?;
+            pass.run(graph, &mut cx).map_err(|error| PassError::Edit { pass: name, error: Box::new(error) })?;
             if cfg!(debug_assertions) {
-                verify(graph).map_err(|error| PassError::Verify { pass: name, error: error.into() })?;
+                verify(graph).map_err(|error| PassError::Verify { pass: name, error: Box::new(error) })?;
             }
         }
         if options.stop_after.as_deref() == Some(name) {

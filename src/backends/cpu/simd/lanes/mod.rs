@@ -5,8 +5,6 @@
 //! that a kernel calls in its loops is `#[inline(always)]`, so it is compiled with those features. Kernels use no closures in
 //! their loops, as those would be compiled without.
 
-use super::isa::Level;
-
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -54,7 +52,7 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
     /// The token.
     ///
     /// # Safety
-    /// The processor has the level ([`Level::is_available`]).
+    /// The processor has the level (`Level::is_available`).
     unsafe fn assume() -> Self;
 
     /// Runs the kernel compiled with the level's target features.
@@ -103,7 +101,7 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
     /// The bits of the lanes.
     fn to_bits(self, a: Self::F) -> Self::I;
     /// The lanes of these bits.
-    #[allow(clippy::wrong_self_convention)] // `self` is the proof of the level, not the value
+    #[allow(clippy::wrong_self_convention)]
     fn from_bits(self, a: Self::I) -> Self::F;
 
     /// 16 half-precision numbers.

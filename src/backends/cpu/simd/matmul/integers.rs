@@ -3,8 +3,8 @@
 use super::super::activations::{BYTES, DS, OFF, OFF16, QS};
 use super::super::lanes::{Kernel, LANES, Simd};
 use super::super::packed::{PANEL_ROWS, panel_bytes};
-use super::Args;
 use super::formats::*;
+use super::{Args, Tokens};
 use crate::tensor::DType;
 use std::marker::PhantomData;
 
@@ -43,39 +43,57 @@ unsafe fn product<S: Simd, F: Format, const MODE: u8, const BITS: u32>(s: S, a: 
         }
         return;
     }
-    let tiles = a.scratch_len / tile;
+    // Two panels of four tokens take fewer loads than one panel of eight, where registers suffice.
+    let pair = S::ROWS >= 4;
+    let tiles = match a.scratch_len / tile {
+        n if pair && n > 1 => n / 2 * 2,
+        n => n,
+    };
     let mut first = a.from;
     while first < a.to {
         let count = tiles.min(a.to - first);
-        // Two panels of four tokens take fewer loads than one panel of eight, where registers suffice.
-        let paired = if S::ROWS >= 4 { count / 2 * 2 } else { 0 };
         // SAFETY: panels first .. first + count exist, and `tiles` tiles fit the scratch.
         unsafe {
             let weights = a.weights.add(first * panel);
             s.vectorize(Unpack::<F> { weights, panel, panels: count, blocks, tiles: a.scratch, format: PhantomData });
-            for (t, n) in a.tokens(if paired > 0 { 4 } else { S::TOKENS }) {
-                let mut done = 0;
-                if n == 4 && paired > 0 {
-                    let (x, out) = (a.x.add(t * a.x_row_bytes), a.out.add(t * a.out_stride + first * PANEL_ROWS));
-                    s.vectorize(Pairs::<MODE, BITS, 4> {
-                        tiles: a.scratch,
-                        panels: paired,
-                        rows: a.rows_from(first),
-                        blocks,
-                        x,
-                        x_stride: a.x_row_bytes,
-                        out,
-                        out_stride: a.out_stride,
-                    });
-                    done = paired;
+        }
+        for chunk in (0..a.tokens).step_by(a.tokens_at_a_time()) {
+            let end = (chunk + a.tokens_at_a_time()).min(a.tokens);
+            let mut done = 0;
+            while done < count {
+                let panels = if pair { 2.min(count - done) } else { count };
+                for (t, n) in (Tokens { at: chunk, end, max: if panels == 2 && pair { 4 } else { S::TOKENS } }) {
+                    // SAFETY: tile `done` and its successors up to `count` hold panels first + done and so on.
+                    unsafe {
+                        let tiles = a.scratch.add(done * tile);
+                        if n == 4 && panels == 2 && pair {
+                            pairs::<S, MODE, BITS>(s, a, tiles, first + done, t);
+                        } else {
+                            tokens::<S, Tile<MODE, BITS>>(s, a, tiles, tile, first + done, panels, t, n);
+                        }
+                    }
                 }
-                if done < count {
-                    let rest = a.scratch.add(done * tile);
-                    tokens::<S, Tile<MODE, BITS>>(s, a, rest, tile, first + done, count - done, t, n);
-                }
+                done += panels;
             }
         }
         first += count;
+    }
+}
+
+/// Four tokens from `t` on against two tiles, of panels `first` and `first + 1`.
+unsafe fn pairs<S: Simd, const MODE: u8, const BITS: u32>(s: S, a: &Args, tiles: *const u8, first: usize, t: usize) {
+    // SAFETY: token t and row first·16 exist; the rest is the caller's promise.
+    unsafe {
+        let (x, out) = (a.x.add(t * a.x_row_bytes), a.out.add(t * a.out_stride + first * PANEL_ROWS));
+        s.vectorize(Pairs::<MODE, BITS, 4> {
+            tiles,
+            rows: a.rows_from(first),
+            blocks: a.k / 32,
+            x,
+            x_stride: a.x_row_bytes,
+            out,
+            out_stride: a.out_stride,
+        });
     }
 }
 
@@ -214,11 +232,9 @@ impl<F: Format, const T: usize> Kernel for Micro<F, T> {
     }
 }
 
-/// `T` tokens against consecutive tiles, two at a time: the same sequence of operations for each output as in [`Micro`].
+/// `T` tokens against two consecutive tiles: the same sequence of operations for each output as in [`Micro`].
 struct Pairs<const MODE: u8, const BITS: u32, const T: usize> {
     tiles: *const u8,
-    /// An even number.
-    panels: usize,
     rows: usize,
     blocks: usize,
     x: *const u8,
@@ -266,51 +282,49 @@ impl<const MODE: u8, const BITS: u32, const T: usize> Kernel for Pairs<MODE, BIT
     #[inline(always)]
     unsafe fn run<S: Simd>(self, s: S) {
         let tile = self.blocks * TILE_BLOCK;
-        for p in (0..self.panels).step_by(2) {
-            let mut acc = [[s.splat(0.0); 2]; T];
-            // SAFETY: tiles p and p + 1 and all tokens hold `blocks` blocks; the outputs are the caller's to write.
-            unsafe {
-                let mut w = [self.tiles.add(p * tile), self.tiles.add((p + 1) * tile)];
-                let mut x = self.x;
-                for _ in 0..self.blocks {
-                    let first = if MODE == HALVES {
-                        self.dots::<S, 4>(s, w, x, 0, OFF16)
-                    } else {
-                        self.dots::<S, 8>(s, w, x, 0, OFF)
-                    };
-                    let a = [s.load(w[0].add(512).cast()), s.load(w[1].add(512).cast())];
-                    let mut b = a;
-                    if MODE != SCALE {
-                        b = [s.load(w[0].add(576).cast()), s.load(w[1].add(576).cast())];
-                    }
-                    let second =
-                        if MODE == HALVES { self.dots::<S, 4>(s, w, x, 4, OFF16 + 4) } else { [[s.splat_i(0); 2]; T] };
-                    for t in 0..T {
-                        let x = x.add(t * self.x_stride);
-                        let dx = s.splat(x.cast::<f32>().read_unaligned());
-                        for r in 0..2 {
-                            acc[t][r] = match MODE {
-                                SCALE => s.fma(s.to_f(first[t][r]), s.mul(a[r], dx), acc[t][r]),
-                                MINIMUM => {
-                                    let ds = s.splat(x.add(DS).cast::<f32>().read_unaligned());
-                                    s.fma(s.to_f(first[t][r]), s.mul(a[r], dx), s.fma(b[r], ds, acc[t][r]))
-                                }
-                                _ => {
-                                    let both = s.fma(s.to_f(second[t][r]), b[r], s.mul(s.to_f(first[t][r]), a[r]));
-                                    s.fma(both, dx, acc[t][r])
-                                }
-                            };
-                        }
-                    }
-                    w = [w[0].add(TILE_BLOCK), w[1].add(TILE_BLOCK)];
-                    x = x.add(BYTES);
+        let mut acc = [[s.splat(0.0); 2]; T];
+        // SAFETY: both tiles and all tokens hold `blocks` blocks; the outputs are the caller's to write.
+        unsafe {
+            let mut w = [self.tiles, self.tiles.add(tile)];
+            let mut x = self.x;
+            for _ in 0..self.blocks {
+                let first = if MODE == HALVES {
+                    self.dots::<S, 4>(s, w, x, 0, OFF16)
+                } else {
+                    self.dots::<S, 8>(s, w, x, 0, OFF)
+                };
+                let a = [s.load(w[0].add(512).cast()), s.load(w[1].add(512).cast())];
+                let mut b = a;
+                if MODE != SCALE {
+                    b = [s.load(w[0].add(576).cast()), s.load(w[1].add(576).cast())];
                 }
-                for (t, acc) in acc.iter().enumerate() {
-                    for (r, &acc) in acc.iter().enumerate() {
-                        let row = (p + r) * PANEL_ROWS;
-                        let out = self.out.add(t * self.out_stride + row);
-                        write::<S, Tile<MODE, BITS>>(s, out, self.rows - row, acc);
+                let second =
+                    if MODE == HALVES { self.dots::<S, 4>(s, w, x, 4, OFF16 + 4) } else { [[s.splat_i(0); 2]; T] };
+                for t in 0..T {
+                    let x = x.add(t * self.x_stride);
+                    let dx = s.splat(x.cast::<f32>().read_unaligned());
+                    for r in 0..2 {
+                        acc[t][r] = match MODE {
+                            SCALE => s.fma(s.to_f(first[t][r]), s.mul(a[r], dx), acc[t][r]),
+                            MINIMUM => {
+                                let ds = s.splat(x.add(DS).cast::<f32>().read_unaligned());
+                                s.fma(s.to_f(first[t][r]), s.mul(a[r], dx), s.fma(b[r], ds, acc[t][r]))
+                            }
+                            _ => {
+                                let both = s.fma(s.to_f(second[t][r]), b[r], s.mul(s.to_f(first[t][r]), a[r]));
+                                s.fma(both, dx, acc[t][r])
+                            }
+                        };
                     }
+                }
+                w = [w[0].add(TILE_BLOCK), w[1].add(TILE_BLOCK)];
+                x = x.add(BYTES);
+            }
+            for (t, acc) in acc.iter().enumerate() {
+                for (r, &acc) in acc.iter().enumerate() {
+                    let row = r * PANEL_ROWS;
+                    let out = self.out.add(t * self.out_stride + row);
+                    write::<S, Tile<MODE, BITS>>(s, out, self.rows - row, acc);
                 }
             }
         }

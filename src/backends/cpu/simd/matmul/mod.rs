@@ -20,7 +20,9 @@ use crate::tensor::DType;
 use std::ops::Range;
 
 /// Scratch that unpacked panels may take: together with a few tokens' activations it stays in a core's second-level cache.
-const TILE_BUDGET: usize = 320 << 10;
+const TILE_BUDGET: usize = 400 << 10;
+/// Activations that pass the unpacked panels together: they stay in that cache as well.
+const TOKEN_BUDGET: usize = 256 << 10;
 /// Panels that are unpacked at a time, at most.
 const MAX_TILES: usize = 16;
 
@@ -95,7 +97,7 @@ pub unsafe fn matmul(
     }
     let args = Args {
         dtype: w.dtype(),
-        weights: w.ptr().as_ptr(),
+        weights: w.as_ptr(),
         rows: w.rows(),
         k: w.k(),
         x,
@@ -151,6 +153,11 @@ impl Iterator for Tokens {
 impl Args {
     fn tokens(&self, max: usize) -> Tokens {
         Tokens { at: 0, end: self.tokens, max }
+    }
+
+    /// Tokens that pass unpacked panels together.
+    fn tokens_at_a_time(&self) -> usize {
+        (TOKEN_BUDGET / self.x_row_bytes.max(1)).max(8) / 8 * 8
     }
 
     /// Rows of a panel that exist.
