@@ -31,6 +31,7 @@ enum Command {
     Perplexity(cli::perplexity::PerplexityArgs),
     Inspect(cli::inspect::InspectArgs),
     Bench(cli::bench::BenchArgs),
+    Quantize(cli::quantize::QuantizeArgs),
     Devices(cli::devices::DevicesArgs),
     GraphDump(cli::graph_dump::GraphDumpArgs),
 }
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         Command::Perplexity(args) => cli::perplexity::run(args),
         Command::Inspect(args) => cli::inspect::run(args),
         Command::Bench(args) => cli::bench::run(args),
+        Command::Quantize(args) => cli::quantize::run(args),
         Command::Devices(args) => cli::devices::run(args),
         Command::GraphDump(args) => cli::graph_dump::run(args),
     })

@@ -26,7 +26,10 @@ impl ModelSource {
         let source = ModelSource::quietly_from_option(path)?;
         #[cfg(feature = "bundled-model")]
         if source == ModelSource::Bundled {
-            eprintln!("note: no --model was given, so the bundled one runs: {}, a tiny teller of stories", bundled::NAME);
+            eprintln!(
+                "note: no --model was given, so the bundled one runs: {}, a tiny teller of stories",
+                bundled::NAME
+            );
         }
         Ok(source)
     }
