@@ -33,6 +33,7 @@ enum Command {
     Bench(cli::bench::BenchArgs),
     Devices(cli::devices::DevicesArgs),
     GraphDump(cli::graph_dump::GraphDumpArgs),
+    Verify(cli::verify::VerifyArgs),
 }
 
 fn main() -> ExitCode {
@@ -50,5 +51,6 @@ fn main() -> ExitCode {
         Command::Bench(args) => cli::bench::run(args),
         Command::Devices(args) => cli::devices::run(args),
         Command::GraphDump(args) => cli::graph_dump::run(args),
+        Command::Verify(args) => cli::verify::run(args),
     })
 }

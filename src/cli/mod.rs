@@ -20,5 +20,6 @@ mod progress;
 pub mod sampling;
 mod source;
 pub mod tokenize;
+pub mod verify;
 
 pub use failure::{Failure, finish, parse};

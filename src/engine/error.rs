@@ -22,7 +22,7 @@ pub enum EngineError {
     Tokenizer(#[from] TokenizerError),
     /// The graph cannot be planned.
     #[error(transparent)]
-    Plan(#[from] PlanError),
+    Plan(Box<PlanError>),
     /// The backend cannot prepare or run the plan.
     #[error(transparent)]
     Backend(BackendError),
@@ -72,5 +72,11 @@ impl From<BackendError> for EngineError {
             BackendError::Cancelled => EngineError::Cancelled,
             error => EngineError::Backend(error),
         }
+    }
+}
+
+impl From<PlanError> for EngineError {
+    fn from(error: PlanError) -> EngineError {
+        EngineError::Plan(Box::new(error))
     }
 }

@@ -66,7 +66,7 @@ fn check_node(graph: &Graph, id: NodeId) -> Result<(), VerifyError> {
     }
     if matches!(node.op, Op::State(_)) {
         let users = graph.users(Value::first(id));
-        let appends = users.iter().filter(|(u, _)| matches!(graph.node(*u).op, Op::KvAppend(_))).count();
+        let appends = users.iter().filter(|(u, _)| graph.node(*u).op.appends()).count();
         if appends > 1 || (appends == 1 && users.len() > 1) {
             return Err(broken(graph, 6, id, "it is appended to and also used elsewhere"));
         }

@@ -160,7 +160,7 @@ fn apply(graph: &mut Graph, cx: &mut PassContext<'_>, root: NodeId, found: Found
     let mut dead = vec![root];
     while let Some(id) = dead.pop() {
         let operands = graph.operands(id);
-        if !graph.node(id).op.is_source() && !matches!(graph.node(id).op, Op::KvAppend(_)) && graph.remove(id) {
+        if !graph.node(id).op.is_source() && !graph.node(id).op.appends() && graph.remove(id) {
             dead.extend(operands.iter().map(|v| v.node).filter(|&n| graph.contains(n)));
         }
     }

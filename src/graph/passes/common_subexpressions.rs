@@ -21,7 +21,7 @@ impl Pass for CommonSubexpressions {
         let mut seen: HashMap<(String, Vec<Value>), Vec<NodeId>> = HashMap::new();
         for id in graph.topological() {
             let node = graph.node(id);
-            if matches!(node.op, Op::Input(_) | Op::Weight(_) | Op::State(_) | Op::KvAppend(_) | Op::Custom(_)) {
+            if node.op.appends() || matches!(node.op, Op::Input(_) | Op::Weight(_) | Op::State(_) | Op::Custom(_)) {
                 continue;
             }
             let key = (node.op.name().to_string(), graph.operands(id).to_vec());

@@ -23,7 +23,7 @@
 //! depend on the instruction set.
 
 use super::lanes::LANES;
-use super::memory::{AlignedBuf, AllocError, Ptr};
+use super::memory::{AlignedBuf, AllocError};
 use crate::tensor::DType;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -250,12 +250,13 @@ impl PackedMatrix {
         self.dtype.row_bytes(self.k).expect("checked when the matrix was made")
     }
 
-    pub(crate) fn panel_bytes(&self) -> usize {
-        panel_bytes(self.dtype, self.k).expect("checked when the matrix was made")
+    /// The first packed byte, as kernels address it.
+    pub(crate) fn as_ptr(&self) -> *const u8 {
+        self.data.as_ptr()
     }
 
-    pub(crate) fn data(&self) -> &[u8] {
-        self.data.as_slice()
+    pub(crate) fn panel_bytes(&self) -> usize {
+        panel_bytes(self.dtype, self.k).expect("checked when the matrix was made")
     }
 }
 
@@ -264,14 +265,6 @@ pub fn share(panels: usize, tid: usize, threads: usize) -> Range<usize> {
     let (each, more) = (panels / threads, panels % threads);
     let start = tid * each + tid.min(more);
     start..start + each + usize::from(tid < more)
-}
-
-/// Views of a packed matrix are shared by threads that only read it.
-impl PackedMatrix {
-    /// The packed bytes, as kernels address them.
-    pub(crate) fn ptr(&self) -> Ptr<u8> {
-        Ptr::new(self.data.as_ptr().cast_mut())
-    }
 }
 
 /// Writes row `r` (0..16) of a panel that is zero where the row goes.
@@ -454,7 +447,7 @@ mod tests {
                 let src = vec![0x5au8; dtype.row_bytes(k).unwrap() * rows];
                 let packed = PackedMatrix::pack(dtype, rows, k, &src).unwrap();
                 assert_eq!(packed.bytes(), bytes, "{dtype} {rows} x {k}");
-                assert_eq!(packed.data().len(), bytes);
+                assert_eq!(packed.data.len(), bytes);
             }
         }
     }
@@ -492,7 +485,7 @@ mod tests {
             for r in (0..rows).rev() {
                 singly.pack_row(r, &src[r * row..][..row]).unwrap();
             }
-            assert_eq!(whole.data(), singly.data(), "{dtype}");
+            assert_eq!(whole.data.as_slice(), singly.data.as_slice(), "{dtype}");
         }
     }
 

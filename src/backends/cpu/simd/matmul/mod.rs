@@ -13,14 +13,16 @@ mod floats;
 mod formats;
 mod integers;
 
-use super::isa::Level;
+use super::isa::{Level, prefetch_distance};
 use super::lanes::Simd;
 use super::packed::{Class, PANEL_ROWS, PackedMatrix, class, panel_bytes};
 use crate::tensor::DType;
 use std::ops::Range;
 
 /// Scratch that unpacked panels may take: together with a few tokens' activations it stays in a core's second-level cache.
-const TILE_BUDGET: usize = 320 << 10;
+const TILE_BUDGET: usize = 400 << 10;
+/// Activations that pass the unpacked panels together: they stay in that cache as well.
+const TOKEN_BUDGET: usize = 256 << 10;
 /// Panels that are unpacked at a time, at most.
 const MAX_TILES: usize = 16;
 
@@ -42,6 +44,8 @@ pub(crate) struct Args {
     /// Outputs, `out_stride` floats from token to token.
     pub out: *mut f32,
     pub out_stride: usize,
+    /// Bytes that kernels for few tokens prefetch ahead of the weights they read; 0 for none.
+    pub ahead: usize,
     pub scratch: *mut u8,
     pub scratch_len: usize,
 }
@@ -93,7 +97,7 @@ pub unsafe fn matmul(
     }
     let args = Args {
         dtype: w.dtype(),
-        weights: w.ptr().as_ptr(),
+        weights: w.as_ptr(),
         rows: w.rows(),
         k: w.k(),
         x,
@@ -103,6 +107,7 @@ pub unsafe fn matmul(
         to: panels.end,
         out,
         out_stride,
+        ahead: prefetch_distance(),
         scratch: scratch.as_mut_ptr(),
         scratch_len: scratch.len(),
     };
@@ -148,6 +153,11 @@ impl Iterator for Tokens {
 impl Args {
     fn tokens(&self, max: usize) -> Tokens {
         Tokens { at: 0, end: self.tokens, max }
+    }
+
+    /// Tokens that pass unpacked panels together.
+    fn tokens_at_a_time(&self) -> usize {
+        (TOKEN_BUDGET / self.x_row_bytes.max(1)).max(8) / 8 * 8
     }
 
     /// Rows of a panel that exist.
