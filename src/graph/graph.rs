@@ -34,7 +34,9 @@ pub struct Graph {
     pub name: String,
     /// The largest values of the symbols.
     pub bounds: Bounds,
-    nodes: StableDiGraph<Node, Edge>,
+    /// A removed node leaves its place empty: petgraph would give its id to the next node.
+    nodes: StableDiGraph<Option<Node>, Edge>,
+    len: usize,
     outputs: Vec<(String, Value)>,
 }
 
@@ -77,7 +79,7 @@ pub enum EditError {
 impl Graph {
     /// An empty graph.
     pub fn new(name: impl Into<String>, bounds: Bounds) -> Graph {
-        Graph { name: name.into(), bounds, nodes: StableDiGraph::new(), outputs: Vec::new() }
+        Graph { name: name.into(), bounds, nodes: StableDiGraph::new(), len: 0, outputs: Vec::new() }
     }
 
     /// Adds a node after inferring its types.
@@ -85,7 +87,8 @@ impl Graph {
         let op = op.into();
         let label = label.map(str::to_string);
         let types = self.infer(&op, operands, label.as_deref())?;
-        let index = self.nodes.add_node(Node { op, types, label });
+        let index = self.nodes.add_node(Some(Node { op, types, label }));
+        self.len += 1;
         self.connect(index, operands);
         Ok(node_id(index))
     }
@@ -101,11 +104,8 @@ impl Graph {
         if operands.iter().any(|v| v.node == id || self.depends_on(v.node, id)) {
             return Err(EditError::Cycle(id));
         }
-        let old: Vec<_> = self.nodes.edges_directed(index(id), Direction::Incoming).map(|e| e.id()).collect();
-        for edge in old {
-            self.nodes.remove_edge(edge);
-        }
-        self.nodes[index(id)] = Node { op, types, label: node.label };
+        self.disconnect(id);
+        self.nodes[index(id)] = Some(Node { op, types, label: node.label });
         self.connect(index(id), operands);
         Ok(())
     }
@@ -141,12 +141,17 @@ impl Graph {
         {
             return false;
         }
-        self.nodes.remove_node(index(id)).is_some()
+        self.disconnect(id);
+        let removed = self.nodes.node_weight_mut(index(id)).and_then(Option::take).is_some();
+        self.len -= usize::from(removed);
+        removed
     }
 
     /// Sets or replaces a node's label.
     pub fn set_label(&mut self, id: NodeId, label: impl Into<String>) {
-        self.nodes[index(id)].label = Some(label.into());
+        if let Some(node) = &mut self.nodes[index(id)] {
+            node.label = Some(label.into());
+        }
     }
 
     /// Declares `value` an output; an output of the same name is replaced.
@@ -168,12 +173,12 @@ impl Graph {
     /// # Panics
     /// If the node was removed or belongs to another graph.
     pub fn node(&self, id: NodeId) -> &Node {
-        &self.nodes[index(id)]
+        self.nodes[index(id)].as_ref().expect("the caller has the id of a node that is there")
     }
 
     /// Whether the graph has this node.
     pub fn contains(&self, id: NodeId) -> bool {
-        self.nodes.contains_node(index(id))
+        self.nodes.node_weight(index(id)).is_some_and(Option::is_some)
     }
 
     /// The type of a value.
@@ -219,12 +224,12 @@ impl Graph {
 
     /// All nodes in the order of their ids.
     pub fn ids(&self) -> Vec<NodeId> {
-        self.nodes.node_indices().map(node_id).collect()
+        self.indices().map(node_id).collect()
     }
 
     /// Number of nodes.
     pub fn len(&self) -> usize {
-        self.nodes.node_count()
+        self.len
     }
 
     /// Whether there are no nodes.
@@ -234,7 +239,8 @@ impl Graph {
 
     /// Node by label.
     pub fn by_label(&self, label: &str) -> Option<NodeId> {
-        self.nodes.node_indices().find(|&i| self.nodes[i].label.as_deref() == Some(label)).map(node_id)
+        let labelled = |node: &Option<Node>| node.as_ref().is_some_and(|n| n.label.as_deref() == Some(label));
+        self.nodes.node_indices().find(|&i| labelled(&self.nodes[i])).map(node_id)
     }
 
     /// How a node is called in messages: its id, and its label if it has one.
@@ -249,7 +255,7 @@ impl Graph {
     pub fn topological(&self) -> Vec<NodeId> {
         let mut waiting: Vec<usize> = vec![0; self.nodes.node_indices().last().map_or(0, |i| i.index() + 1)];
         let mut ready = BinaryHeap::new();
-        for i in self.nodes.node_indices() {
+        for i in self.indices() {
             waiting[i.index()] = self.nodes.edges_directed(i, Direction::Incoming).count();
             if waiting[i.index()] == 0 {
                 ready.push(Reverse(i));
@@ -274,6 +280,17 @@ impl Graph {
         petgraph::algo::has_path_connecting(&self.nodes, index(other), index(node), None)
     }
 
+    fn indices(&self) -> impl Iterator<Item = NodeIndex> + '_ {
+        self.nodes.node_indices().filter(|&i| self.nodes[i].is_some())
+    }
+
+    fn disconnect(&mut self, id: NodeId) {
+        let old: Vec<_> = self.nodes.edges_directed(index(id), Direction::Incoming).map(|e| e.id()).collect();
+        for edge in old {
+            self.nodes.remove_edge(edge);
+        }
+    }
+
     fn set_operand(&mut self, user: NodeId, slot: usize, to: Value) {
         let old = self
             .nodes
@@ -295,7 +312,7 @@ impl Graph {
     fn infer(&self, op: &Op, operands: &[Value], label: Option<&str>) -> Result<Types, EditError> {
         let mut types: SmallVec<[&TensorType; 6]> = SmallVec::new();
         for &value in operands {
-            let node = self.nodes.node_weight(index(value.node));
+            let node = self.nodes.node_weight(index(value.node)).and_then(Option::as_ref);
             let ty = node.and_then(|n| n.types.get(value.out as usize));
             types.push(ty.ok_or_else(|| EditError::NoSuchValue { op: op.name().to_string(), value })?);
         }
@@ -314,4 +331,25 @@ fn node_id(index: NodeIndex) -> NodeId {
 
 fn join(types: &[TensorType]) -> String {
     types.iter().map(|t| t.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::{Constant, Scale};
+    use crate::tensor::Shape;
+
+    #[test]
+    fn ids_are_not_used_again() {
+        let mut g = Graph::new("g", Bounds { t: 1, s: 1, r: 1 });
+        let a = g.add(Constant { value: 1.0, shape: Shape::new(&[4]) }, &[], Some("a")).unwrap();
+        let b = g.add(Scale { factor: 2.0 }, &[Value::first(a)], None).unwrap();
+        assert!(!g.remove(a), "it is used");
+        assert!(g.remove(b) && !g.remove(b) && !g.contains(b));
+        let c = g.add(Scale { factor: 3.0 }, &[Value::first(a)], None).unwrap();
+        assert!(c > b);
+        assert_eq!((g.len(), g.ids(), g.topological()), (2, vec![a, c], vec![a, c]));
+        assert!(g.add(Scale { factor: 3.0 }, &[Value::first(b)], None).is_err());
+        assert!(g.remove(c) && g.remove(a) && g.is_empty() && g.by_label("a").is_none());
+    }
 }
