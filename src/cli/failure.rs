@@ -115,8 +115,7 @@ pub fn finish(outcome: Result<(), Failure>) -> ExitCode {
             ExitCode::FAILURE
         }
         Err(Failure::InText { message, excerpt }) => {
-            complain(&message, None);
-            eprintln!("{excerpt}");
+            eprintln!("error: {}\n{excerpt}", one_line(&message));
             ExitCode::FAILURE
         }
     }
