@@ -367,9 +367,11 @@ fn written(args: &GraphDumpArgs, dump: &Dump, stages: &Stages, source: &Graph) -
         (GraphFormat::Json, _) => format!("{}\n", to_json(&Document::new(&parts))?),
         (GraphFormat::Dot, _) => to_dot(&stage.graph),
         (GraphFormat::Svg, Some(plan)) => {
-            let lifetimes = svg::lifetimes(plan, &|id| Kind::of(&stage.graph.node(id).op));
+            let drawing = svg::graph(&stage.graph, &fold);
+            let size = (drawing.width.clamp(640.0, 1400.0) - 130.0, 380.0);
+            let lifetimes = svg::lifetimes(plan, &|id| Kind::of(&stage.graph.node(id).op), size);
             let title = format!("{} on {} ({})", source.name, plan.target, dump.bounds);
-            svg::graph(&stage.graph, &fold).above(&title, lifetimes, "Buffers of the arena").file()
+            drawing.above(&title, lifetimes, "Buffers of the arena").file()
         }
         (GraphFormat::Svg, None) => svg::graph(&stage.graph, &fold).file(),
         (GraphFormat::Html, plan) => {

@@ -141,6 +141,10 @@ fn assign(graph: &Graph) -> HashMap<NodeId, usize> {
     order.reverse();
     for &id in &order {
         let node = graph.node(id);
+        if matches!(node.op, Op::Input(_)) {
+            found.insert(id, None);
+            continue;
+        }
         let shared = node.op.is_source() && !matches!(node.op, Op::Weight(_));
         let own = node.label.as_deref().filter(|_| !shared).map(layer_of_label);
         let layer = own.or_else(|| by_weights(graph, id)).unwrap_or_else(|| by_users(graph, id, &found, shared));
@@ -169,7 +173,7 @@ fn by_weights(graph: &Graph, id: NodeId) -> Option<Option<usize>> {
     labels.first().copied().filter(|first| labels.iter().all(|l| l == first))
 }
 
-/// The first layer that uses a value; an input that several use is outside of them.
+/// The first layer that uses a value; a source that several use is outside of them.
 fn by_users(graph: &Graph, id: NodeId, found: &HashMap<NodeId, Option<usize>>, shared: bool) -> Option<usize> {
     let layers: BTreeSet<Option<usize>> = users(graph, id).iter().map(|u| found[u]).collect();
     if shared && layers.len() > 1 {
@@ -215,7 +219,7 @@ fn signature(graph: &Graph, layers: &HashMap<NodeId, usize>, layer: usize, nodes
         for value in graph.operands(id) {
             let _ = match (index.get(&value.node), layers.get(&value.node)) {
                 (Some(i), _) => write!(shape, " {i}.{}", value.out),
-                (None, None) if graph.node(value.node).op.is_source() => write!(shape, " {}", value.node),
+                (None, None) if is_shared(graph, layers, value.node) => write!(shape, " {}", value.node),
                 (None, Some(&other)) if other + 1 != layer => write!(shape, " from {other}"),
                 _ => write!(shape, " x"),
             };
@@ -223,6 +227,12 @@ fn signature(graph: &Graph, layers: &HashMap<NodeId, usize>, layer: usize, nodes
         shape.push('\n');
     }
     (shape, types)
+}
+
+/// Whether a node is a source that several layers read.
+fn is_shared(graph: &Graph, layers: &HashMap<NodeId, usize>, id: NodeId) -> bool {
+    let readers: BTreeSet<Option<&usize>> = users(graph, id).iter().map(|user| layers.get(user)).collect();
+    graph.node(id).op.is_source() && readers.len() > 1
 }
 
 #[cfg(test)]

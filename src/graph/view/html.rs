@@ -182,7 +182,7 @@ fn data<'a>(contents: &Contents<'a>) -> Result<Page<'a>, serde_json::Error> {
             "arena": { "bytes": plan.arena.bytes, "lower_bound": plan.arena.lower_bound },
             "summary": serde_json::to_value(numbers)?,
         }));
-        page.lifetimes = Some(svg::lifetimes(plan, &|id| Kind::of(&fused.node(id).op)).into());
+        page.lifetimes = Some(svg::lifetimes(plan, &|id| Kind::of(&fused.node(id).op), (1360.0, 190.0)).into());
     }
     Ok(page)
 }

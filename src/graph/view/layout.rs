@@ -13,8 +13,10 @@ const GAP_X: f64 = 22.0;
 const GAP_LINE: f64 = 12.0;
 /// Space between ranks.
 const GAP_Y: f64 = 44.0;
-/// Sweeps of the ordering and of the x coordinates.
-const SWEEPS: usize = 24;
+/// Sweeps that seek an order.
+const ORDER_SWEEPS: usize = 24;
+/// Sweeps that seek x coordinates.
+const PLACE_SWEEPS: usize = 120;
 
 /// Where everything goes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -60,7 +62,7 @@ fn ranks(count: usize, edges: &[(usize, usize)]) -> Vec<usize> {
         }
     }
     for &v in order.iter().rev() {
-        if outs[v].len() >= ins[v].len()
+        if outs[v].len() > ins[v].len()
             && let Some(lowest) = outs[v].iter().map(|&to| rank[to]).min()
         {
             rank[v] = rank[v].max(lowest.saturating_sub(1));
@@ -150,7 +152,7 @@ impl Grid {
             }
         }
         let mut best = (self.crossings(), self.rows.clone());
-        for sweep in 0..SWEEPS {
+        for sweep in 0..ORDER_SWEEPS {
             if best.0 == 0 {
                 break;
             }
@@ -240,12 +242,12 @@ impl Grid {
                 self.vertices[v].x = x;
             }
         }
-        for sweep in 0..2 * SWEEPS {
+        for sweep in 0..PLACE_SWEEPS {
             let downward = sweep % 2 == 0;
             let rows: Vec<usize> =
                 if downward { (0..self.rows.len()).collect() } else { (0..self.rows.len()).rev().collect() };
-            // The last sweeps look both ways.
-            let both = sweep + 6 >= 2 * SWEEPS;
+            // Most sweeps look both ways.
+            let both = sweep >= 8;
             for r in rows {
                 self.settle(r, downward || both, !downward || both);
             }
@@ -297,7 +299,7 @@ impl Grid {
             let w = match (self.vertices[v].of, self.vertices[u].of) {
                 (None, None) => 8.0,
                 (Some(_), Some(_)) => 2.0,
-                _ => 1.0,
+                _ => 0.2,
             };
             sum += w * self.vertices[u].x;
             weight += w;

@@ -161,7 +161,7 @@ fn edge_label(body: &mut String, label: &str, start: Point, next: Option<Point>)
     let label = escape(label.strip_prefix("f32").unwrap_or(label));
     let _ = writeln!(
         body,
-        "<text class=\"edge-label\" x=\"{x:.1}\" y=\"{:.1}\" font-family=\"{MONO}\" font-size=\"9\" fill=\"#667180\" text-anchor=\"{anchor}\">{label}</text>",
+        "<text class=\"edge-label\" x=\"{x:.1}\" y=\"{:.1}\" font-family=\"{MONO}\" font-size=\"9\" fill=\"#667180\" stroke=\"#ffffff\" stroke-width=\"2.5\" stroke-opacity=\"0.85\" paint-order=\"stroke\" text-anchor=\"{anchor}\">{label}</text>",
         start.1 + 11.0
     );
 }
@@ -205,12 +205,11 @@ fn draw_box(body: &mut String, item: &Item, at: Point, size: Point) {
     body.push_str("</g>\n");
 }
 
-/// The buffers of a plan: steps across, arena offsets up.
-pub fn lifetimes(plan: &Plan, kind_of: &dyn Fn(crate::graph::NodeId) -> Kind) -> Drawing {
+/// The buffers of a plan: steps across, arena offsets up. `size` is that of the plot without its axes.
+pub fn lifetimes(plan: &Plan, kind_of: &dyn Fn(crate::graph::NodeId) -> Kind, size: Point) -> Drawing {
     let steps = plan.steps.len().max(1);
-    let (left, top, bottom) = (96.0, 14.0, 46.0);
-    let width = (steps as f64 * 9.0).clamp(560.0, 1500.0);
-    let height = 380.0;
+    let (left, top, bottom) = (64.0, 8.0, 40.0);
+    let (width, height) = size;
     let dx = width / (steps + 1) as f64;
     let dy = height / plan.arena.bytes.max(1) as f64;
     let mut body = format!(

@@ -209,10 +209,14 @@
     for (const e of view.querySelectorAll(".hit")) e.classList.remove("hit");
     const words = state.search.toLowerCase().split(/\s+/).filter((w) => w);
     state.hits = [];
+    const marked = new Set();   // A box counts once, whatever of it was found.
     if (words.length) {
       for (const [id, f] of Object.entries(facts())) {
         const text = [id, f.label || "", f.op, ...f.types, ...Object.entries(f.attributes).map(([k, v]) => `${k}=${v}`)].join(" ").toLowerCase();
-        if (words.every((w) => text.includes(w)) && boxes.has(id)) state.hits.push(id);
+        const box = boxes.get(id);
+        if (!box || marked.has(box) || !words.every((w) => text.includes(w))) continue;
+        marked.add(box);
+        state.hits.push(id);
       }
       for (const id of state.hits) boxes.get(id).classList.add("hit");
     }
@@ -242,9 +246,16 @@
     $("search").value = state.search;
     if (asked.get("theme")) theme(asked.get("theme"));
     const node = asked.get("node");
+    state.node = null;
     draw();
     if (state.search) search(true);
-    if (node) select(node, true);
+    if (node) select(nodeNamed(node), true);
+  }
+  // An id, or the id of the node with this label.
+  function nodeNamed(name) {
+    if (facts()[name]) return name;
+    const entry = Object.entries(facts()).find(([, fact]) => fact.label === name);
+    return entry ? entry[0] : name;
   }
   function theme(name) { document.documentElement.dataset.theme = name === "dark" ? "dark" : "light"; }
 
