@@ -80,9 +80,3 @@ impl From<BackendError> for EngineError {
         }
     }
 }
-
-impl From<PlanError> for EngineError {
-    fn from(error: PlanError) -> EngineError {
-        EngineError::Plan(Box::new(error))
-    }
-}
