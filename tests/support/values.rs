@@ -22,7 +22,8 @@ pub enum Sequence {
 }
 
 /// Values in [-1, 1) (weights: divided by the root of their rows' length). Inputs of i32 are bound by name: `kv_slot` and `positions`
-/// count to the end of the cache, `kv_start` is where the sequence begins, others are small indices.
+/// count to the end of the cache, `kv_start` is where the sequence begins,
+/// `rows` are tokens of the step, others are 0 or 1.
 pub fn bind(graph: &Graph, bounds: &Bounds, seed: u64, sequence: Sequence) -> Bound {
     let mut bound = Bound { inputs: Values::new(), weights: Values::new(), states: Values::new() };
     for id in graph.ids() {
@@ -62,6 +63,7 @@ fn integers(label: &str, n: usize, bounds: &Bounds, seed: u64, sequence: Sequenc
         "kv_slot" | "positions" => (s - n as i32 + i).max(0),
         "kv_start" if two && i >= half => middle,
         "kv_start" => 0,
+        "rows" => i % bounds.t.max(1) as i32,
         _ => (seed as i32 + 7 * i).rem_euclid(2),
     };
     HostTensor::from_i32([n, 1, 1, 1], (0..n as i32).map(value).collect()).unwrap()
