@@ -6,6 +6,8 @@
 use rocmforge::engine::{
     FinishReason, GenerateOptions, Generator, LoadOptions, Model, Sampler, SamplerOptions, Session, SessionOptions,
 };
+use rocmforge::models::gguf::Gguf;
+use rocmforge::models::quantize::{Quantization, QuantizeOptions, QuantizePlan, quantize_file};
 use rocmforge::text::EncodeOptions;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +31,8 @@ impl Backend {
 enum File {
     /// A file in `assets/`.
     Shipped(&'static str),
+    /// The F16 file, quantized by us.
+    Quantized(&'static str),
 }
 
 macro_rules! rows {
@@ -42,8 +46,13 @@ macro_rules! rows {
 
 // Name: backend, file, the share of right answers that it must reach.
 rows! {
-    cpu_f16:  Backend::Cpu, File::Shipped("rocmforge-demo-f16.gguf"),  0.99;
-    cpu_q8_0: Backend::Cpu, File::Shipped("rocmforge-demo-q8_0.gguf"), 0.99;
+    cpu_f16:          Backend::Cpu, File::Shipped("rocmforge-demo-f16.gguf"),  0.99;
+    cpu_q8_0_shipped: Backend::Cpu, File::Shipped("rocmforge-demo-q8_0.gguf"), 0.99;
+    cpu_q8_0:         Backend::Cpu, File::Quantized("Q8_0"),                   0.99;
+    cpu_q6_k:         Backend::Cpu, File::Quantized("Q6_K"),                   0.99;
+    cpu_q5_k_m:       Backend::Cpu, File::Quantized("Q5_K_M"),                 0.99;
+    cpu_q4_k_m:       Backend::Cpu, File::Quantized("Q4_K_M"),                 0.97;
+    cpu_q4_0:         Backend::Cpu, File::Quantized("Q4_0"),                   0.97;
 }
 
 /// A question of the table.
@@ -99,6 +108,16 @@ fn answer(session: &mut Session, prompt: &str) -> (String, bool) {
 fn open(backend: Backend, file: File) -> Model {
     match file {
         File::Shipped(name) => Model::open(asset(name), &backend.options(), &mut |_| true).unwrap(),
+        File::Quantized(name) => {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("demo.gguf");
+            let source = Gguf::open(asset("rocmforge-demo-f16.gguf")).unwrap();
+            let options = QuantizeOptions::new(Quantization::from_name(name).unwrap());
+            let plan = QuantizePlan::new(source.header(), options).unwrap();
+            quantize_file(&source, &plan, 1, &path, &mut |_, _| true).unwrap();
+            // The map of the file outlives its name.
+            Model::open(&path, &backend.options(), &mut |_| true).unwrap()
+        }
     }
 }
 

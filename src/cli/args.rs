@@ -27,6 +27,16 @@ pub enum KvTypeArg {
     F16,
 }
 
+impl From<KvTypeArg> for KvType {
+    fn from(arg: KvTypeArg) -> KvType {
+        match arg {
+            KvTypeArg::Auto => KvType::Auto,
+            KvTypeArg::F32 => KvType::F32,
+            KvTypeArg::F16 => KvType::F16,
+        }
+    }
+}
+
 /// Which file.
 #[derive(Args, Debug)]
 pub struct FileArgs {
@@ -131,12 +141,8 @@ impl SessionArgs {
 
     /// A session with this context instead of `--ctx`.
     pub fn session_of(&self, model: &Model, context: usize, cancel: &Cancel) -> Result<Session, Failure> {
-        let kv_type = match self.kv_type {
-            KvTypeArg::Auto => KvType::Auto,
-            KvTypeArg::F32 => KvType::F32,
-            KvTypeArg::F16 => KvType::F16,
-        };
-        let options = SessionOptions { context, chunk: self.chunk, kv_type, cancel: cancel.clone() };
+        let options =
+            SessionOptions { context, chunk: self.chunk, kv_type: self.kv_type.into(), cancel: cancel.clone() };
         Ok(Session::new(model, &options)?)
     }
 

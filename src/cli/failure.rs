@@ -16,6 +16,13 @@ pub enum Failure {
         /// What the user can do.
         hint: Option<String>,
     },
+    /// A text that was given is wrong somewhere.
+    InText {
+        /// One line that names the text, the place and what was expected.
+        message: String,
+        /// The line of the text with a mark under the place.
+        excerpt: String,
+    },
     /// Ctrl-C, with what was going on.
     Interrupted(&'static str),
     /// Nobody reads stdout any more: a clean end.
@@ -105,6 +112,10 @@ pub fn finish(outcome: Result<(), Failure>) -> ExitCode {
         }
         Err(Failure::Error { message, hint }) => {
             complain(&message, &hint.unwrap_or_else(see_help));
+            ExitCode::FAILURE
+        }
+        Err(Failure::InText { message, excerpt }) => {
+            eprintln!("error: {}\n{excerpt}", one_line(&message));
             ExitCode::FAILURE
         }
     }

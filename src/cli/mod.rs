@@ -17,6 +17,7 @@ mod io;
 pub mod logits;
 pub mod perplexity;
 mod progress;
+pub mod quantize;
 pub mod sampling;
 mod source;
 pub mod tokenize;

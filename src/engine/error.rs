@@ -66,17 +66,17 @@ pub enum EngineError {
     Cancelled,
 }
 
+impl From<PlanError> for EngineError {
+    fn from(error: PlanError) -> EngineError {
+        EngineError::Plan(Box::new(error))
+    }
+}
+
 impl From<BackendError> for EngineError {
     fn from(error: BackendError) -> EngineError {
         match error {
             BackendError::Cancelled => EngineError::Cancelled,
             error => EngineError::Backend(error),
         }
-    }
-}
-
-impl From<PlanError> for EngineError {
-    fn from(error: PlanError) -> EngineError {
-        EngineError::Plan(Box::new(error))
     }
 }

@@ -169,7 +169,7 @@ impl Model {
     /// # Errors
     /// As [`Model::open`].
     pub fn graph(&self, bounds: Bounds, kv_type: KvType) -> Result<Graph, EngineError> {
-        let kv_type = self.kv_dtype(kv_type);
+        let kv_type = kv_type.dtype(self.header());
         Ok(build(self.header(), &GraphOptions { bounds, kv_type })?)
     }
 
@@ -187,18 +187,6 @@ impl Model {
 
     pub(super) fn weights(&self) -> &LoadedWeights {
         &self.inner.weights
-    }
-
-    /// A cache as exact as the weights: f32 only where all matrices are.
-    fn kv_dtype(&self, kv_type: KvType) -> DType {
-        match kv_type {
-            KvType::F32 => DType::F32,
-            KvType::F16 => DType::F16,
-            KvType::Auto => {
-                let exact = self.header().tensors().iter().all(|t| t.dtype == DType::F32);
-                if exact { DType::F32 } else { DType::F16 }
-            }
-        }
     }
 }
 

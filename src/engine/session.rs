@@ -3,7 +3,8 @@
 use super::{EngineError, Model};
 use crate::backends::{Program, States};
 use crate::graph::plan::{MemoryBill, Plan};
-use crate::tensor::Bounds;
+use crate::models::gguf::Header;
+use crate::tensor::{Bounds, DType};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -42,6 +43,18 @@ pub enum KvType {
     F32,
     /// F16.
     F16,
+}
+
+impl KvType {
+    /// The element type for a file: a cache as exact as the weights, f32 only where all tensors are.
+    pub fn dtype(self, header: &Header) -> DType {
+        match self {
+            KvType::F32 => DType::F32,
+            KvType::F16 => DType::F16,
+            KvType::Auto if header.tensors().iter().all(|t| t.dtype == DType::F32) => DType::F32,
+            KvType::Auto => DType::F16,
+        }
+    }
 }
 
 /// How a session runs.
@@ -137,11 +150,7 @@ impl Session {
         let plan = |t: usize, r: usize| model.plan(Bounds { t, s: context, r }, options.kv_type);
         let (prefill, decode) = (plan(chunk, 1)?, plan(1, 1)?);
         let states = model.backend().states(&decode)?;
-        let memory = MemoryBill {
-            arena: prefill.bill.arena + decode.bill.arena,
-            scratch: prefill.bill.scratch + decode.bill.scratch,
-            ..decode.bill
-        };
+        let memory = MemoryBill::of_session(&prefill.bill, &decode.bill);
         Ok(Session {
             prefill: Runner::new(model, &prefill)?,
             decode: Runner::new(model, &decode)?,

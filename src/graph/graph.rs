@@ -34,9 +34,9 @@ pub struct Graph {
     pub name: String,
     /// The largest values of the symbols.
     pub bounds: Bounds,
-    /// A removed node stays as `None`, so that its id is not given to another.
+    /// A removed node leaves its place empty: petgraph would give its id to the next node.
     nodes: StableDiGraph<Option<Node>, Edge>,
-    live: usize,
+    len: usize,
     outputs: Vec<(String, Value)>,
 }
 
@@ -79,7 +79,7 @@ pub enum EditError {
 impl Graph {
     /// An empty graph.
     pub fn new(name: impl Into<String>, bounds: Bounds) -> Graph {
-        Graph { name: name.into(), bounds, nodes: StableDiGraph::new(), live: 0, outputs: Vec::new() }
+        Graph { name: name.into(), bounds, nodes: StableDiGraph::new(), len: 0, outputs: Vec::new() }
     }
 
     /// Adds a node after inferring its types.
@@ -88,7 +88,7 @@ impl Graph {
         let label = label.map(str::to_string);
         let types = self.infer(&op, operands, label.as_deref())?;
         let index = self.nodes.add_node(Some(Node { op, types, label }));
-        self.live += 1;
+        self.len += 1;
         self.connect(index, operands);
         Ok(node_id(index))
     }
@@ -104,10 +104,7 @@ impl Graph {
         if operands.iter().any(|v| v.node == id || self.depends_on(v.node, id)) {
             return Err(EditError::Cycle(id));
         }
-        let old: Vec<_> = self.nodes.edges_directed(index(id), Direction::Incoming).map(|e| e.id()).collect();
-        for edge in old {
-            self.nodes.remove_edge(edge);
-        }
+        self.disconnect(id);
         self.nodes[index(id)] = Some(Node { op, types, label: node.label });
         self.connect(index(id), operands);
         Ok(())
@@ -144,12 +141,9 @@ impl Graph {
         {
             return false;
         }
-        let edges: Vec<_> = self.nodes.edges_directed(index(id), Direction::Incoming).map(|e| e.id()).collect();
-        for edge in edges {
-            self.nodes.remove_edge(edge);
-        }
+        self.disconnect(id);
         let removed = self.nodes.node_weight_mut(index(id)).and_then(Option::take).is_some();
-        self.live -= usize::from(removed);
+        self.len -= usize::from(removed);
         removed
     }
 
@@ -179,7 +173,7 @@ impl Graph {
     /// # Panics
     /// If the node was removed or belongs to another graph.
     pub fn node(&self, id: NodeId) -> &Node {
-        self.nodes[index(id)].as_ref().expect("the node was removed")
+        self.nodes[index(id)].as_ref().expect("the caller has the id of a node that is there")
     }
 
     /// Whether the graph has this node.
@@ -230,12 +224,12 @@ impl Graph {
 
     /// All nodes in the order of their ids.
     pub fn ids(&self) -> Vec<NodeId> {
-        self.nodes.node_indices().filter(|&i| self.nodes[i].is_some()).map(node_id).collect()
+        self.indices().map(node_id).collect()
     }
 
     /// Number of nodes.
     pub fn len(&self) -> usize {
-        self.live
+        self.len
     }
 
     /// Whether there are no nodes.
@@ -245,8 +239,8 @@ impl Graph {
 
     /// Node by label.
     pub fn by_label(&self, label: &str) -> Option<NodeId> {
-        let has = |i: &NodeIndex| self.nodes[*i].as_ref().is_some_and(|n| n.label.as_deref() == Some(label));
-        self.nodes.node_indices().find(has).map(node_id)
+        let labelled = |node: &Option<Node>| node.as_ref().is_some_and(|n| n.label.as_deref() == Some(label));
+        self.nodes.node_indices().find(|&i| labelled(&self.nodes[i])).map(node_id)
     }
 
     /// How a node is called in messages: its id, and its label if it has one.
@@ -261,7 +255,7 @@ impl Graph {
     pub fn topological(&self) -> Vec<NodeId> {
         let mut waiting: Vec<usize> = vec![0; self.nodes.node_indices().next_back().map_or(0, |i| i.index() + 1)];
         let mut ready = BinaryHeap::new();
-        for i in self.nodes.node_indices().filter(|&i| self.nodes[i].is_some()) {
+        for i in self.indices() {
             waiting[i.index()] = self.nodes.edges_directed(i, Direction::Incoming).count();
             if waiting[i.index()] == 0 {
                 ready.push(Reverse(i));
@@ -284,6 +278,17 @@ impl Graph {
     /// Whether the value of `node` is computed from `other`.
     pub fn depends_on(&self, node: NodeId, other: NodeId) -> bool {
         petgraph::algo::has_path_connecting(&self.nodes, index(other), index(node), None)
+    }
+
+    fn indices(&self) -> impl Iterator<Item = NodeIndex> + '_ {
+        self.nodes.node_indices().filter(|&i| self.nodes[i].is_some())
+    }
+
+    fn disconnect(&mut self, id: NodeId) {
+        let old: Vec<_> = self.nodes.edges_directed(index(id), Direction::Incoming).map(|e| e.id()).collect();
+        for edge in old {
+            self.nodes.remove_edge(edge);
+        }
     }
 
     fn set_operand(&mut self, user: NodeId, slot: usize, to: Value) {
@@ -326,4 +331,25 @@ fn node_id(index: NodeIndex) -> NodeId {
 
 fn join(types: &[TensorType]) -> String {
     types.iter().map(|t| t.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::{Constant, Scale};
+    use crate::tensor::Shape;
+
+    #[test]
+    fn ids_are_not_used_again() {
+        let mut g = Graph::new("g", Bounds { t: 1, s: 1, r: 1 });
+        let a = g.add(Constant { value: 1.0, shape: Shape::new(&[4]) }, &[], Some("a")).unwrap();
+        let b = g.add(Scale { factor: 2.0 }, &[Value::first(a)], None).unwrap();
+        assert!(!g.remove(a), "it is used");
+        assert!(g.remove(b) && !g.remove(b) && !g.contains(b));
+        let c = g.add(Scale { factor: 3.0 }, &[Value::first(a)], None).unwrap();
+        assert!(c > b);
+        assert_eq!((g.len(), g.ids(), g.topological()), (2, vec![a, c], vec![a, c]));
+        assert!(g.add(Scale { factor: 3.0 }, &[Value::first(b)], None).is_err());
+        assert!(g.remove(c) && g.remove(a) && g.is_empty() && g.by_label("a").is_none());
+    }
 }

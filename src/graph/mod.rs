@@ -10,6 +10,7 @@ pub mod passes;
 pub mod plan;
 pub mod text;
 mod verify;
+pub mod view;
 
 pub use builder::{BuildError, Builder};
 pub use dot::to_dot;

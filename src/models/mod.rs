@@ -8,6 +8,7 @@ mod config;
 mod error;
 pub mod gguf;
 mod llama;
+pub mod quantize;
 mod qwen2;
 mod transformer;
 mod weights;

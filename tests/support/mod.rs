@@ -3,6 +3,7 @@
 
 pub mod random_graph;
 pub mod scripted;
+pub mod shapes;
 pub mod values;
 
 use std::io::Write;

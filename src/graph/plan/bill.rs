@@ -16,6 +16,15 @@ pub struct MemoryBill {
 }
 
 impl MemoryBill {
+    /// Of a session, which has programs for prefill and decode: weights and caches once, arenas and scratch of both.
+    pub fn of_session(prefill: &MemoryBill, decode: &MemoryBill) -> MemoryBill {
+        MemoryBill {
+            arena: prefill.arena.saturating_add(decode.arena),
+            scratch: prefill.scratch.saturating_add(decode.scratch),
+            ..*decode
+        }
+    }
+
     /// All that is allocated; mapped pages belong to the file and can be dropped by the system.
     pub fn allocated(&self) -> usize {
         self.weights + self.kv + self.arena + self.scratch

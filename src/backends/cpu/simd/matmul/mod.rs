@@ -15,7 +15,7 @@ mod integers;
 
 use super::isa::{Level, prefetch_distance};
 use super::lanes::Simd;
-use super::packed::{Class, PANEL_ROWS, PackedMatrix, class, panel_bytes};
+use super::packed::{Class, PANEL_ROWS, PackedMatrix, class, packed_type, panel_bytes};
 use crate::tensor::DType;
 use std::ops::Range;
 
@@ -53,10 +53,11 @@ pub(crate) struct Args {
 /// Bytes of scratch that [`matmul`] needs in each thread, for any number of tokens. It does not depend on the level. Zero for
 /// types or lengths that cannot be packed.
 pub fn scratch_bytes(dtype: DType, k: usize) -> usize {
+    let dtype = packed_type(dtype, k);
     if panel_bytes(dtype, k).is_none() {
         return 0;
     }
-    let (tile, extra) = match class(dtype, k) {
+    let (tile, extra) = match class(dtype) {
         Class::Integer => (k.div_ceil(32).saturating_mul(formats::TILE_BLOCK), 0),
         Class::Float if dtype == DType::F32 => return 0,
         Class::Float => (k.saturating_mul(64), 0),
@@ -121,7 +122,7 @@ pub(crate) unsafe fn run<S: Simd>(args: &Args) {
     // SAFETY: the caller's promises.
     unsafe {
         let s = S::assume();
-        match class(args.dtype, args.k) {
+        match class(args.dtype) {
             Class::Integer => integers::run(s, args),
             Class::Float => floats::run(s, args),
             Class::Generic => floats::run_generic(s, args),
