@@ -9,11 +9,11 @@ use rocmforge::backends::cpu::CpuTarget;
 use rocmforge::graph::passes::{Decision, Outcome, PASSES, PassOptions, run};
 use rocmforge::graph::text::{parse, print};
 use rocmforge::graph::{Graph, Interpreter, Value, verify};
-use rocmforge::ops::Op;
 use rocmforge::tensor::{Bounds, DType};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use support::random_graph::rounds;
 use support::values::{self, Sequence};
 
 const AFTER: &str = "--- after\n";
@@ -140,9 +140,12 @@ fn interpret(graph: &Graph, bound: &values::Bound, bounds: &Bounds) -> BTreeMap<
     let all = interpreter.run_all(&bound.inputs, bounds).unwrap();
     let values = |v: &Value| all[v].f32s().unwrap().into_owned();
     let mut found: BTreeMap<_, _> = graph.outputs().iter().map(|(name, v)| (name.clone(), values(v))).collect();
-    for id in graph.ids().into_iter().filter(|&id| matches!(graph.node(id).op, Op::KvAppend(_))) {
-        let state = graph.node(graph.operands(id)[0].node).label.clone().unwrap();
-        found.insert(format!("state {state}"), values(&Value::first(id)));
+    for id in graph.ids() {
+        for out in 0..graph.node(id).types.len() {
+            let Some(slot) = graph.node(id).op.state_operand(out) else { continue };
+            let state = graph.node(graph.operands(id)[slot].node).label.clone().unwrap();
+            found.insert(format!("state {state}"), values(&Value { node: id, out: out as u8 }));
+        }
     }
     found
 }
@@ -151,9 +154,8 @@ fn interpret(graph: &Graph, bound: &values::Bound, bounds: &Bounds) -> BTreeMap<
 fn hits_mean_what_their_graphs_mean() {
     for case in cases().iter().filter(|c| c.kind == Kind::Hit) {
         let (graph, after, _) = case.run();
-        // Quantized activations and what is rounded to a cache differ by a rounding step.
-        let quantizes = |g: &Graph| g.ids().iter().filter(|&&id| matches!(g.node(id).op, Op::Quantize(_))).count();
-        let tolerance = if quantizes(&graph) == quantizes(&after) { 1e-5 } else { 2e-2 };
+        let rounding = |g: &Graph| g.ids().iter().filter(|&&id| rounds(&g.node(id).op)).count();
+        let tolerance = if rounding(&graph) == rounding(&after) { 1e-5 } else { 2e-2 };
         let largest = graph.bounds;
         let sizes = [largest, Bounds { t: 1, s: largest.s, r: 1 }, Bounds { t: 1, s: 1, r: 1 }];
         for (seed, bounds) in sizes.into_iter().enumerate() {

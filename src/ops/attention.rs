@@ -110,7 +110,8 @@ impl OpDef for Attention {
         let [d, heads, tokens, _] = operands[0].shape.eval(bounds);
         let s = operands[1].shape.dim(1).eval(bounds);
         let dv = operands[2].shape.dim(0).eval(bounds);
-        (2 * (d + dv) + 5) as u64 * (heads * tokens) as u64 * s as u64
+        let factors = [d.saturating_add(dv).saturating_mul(2).saturating_add(5), heads, tokens, s];
+        factors.iter().fold(1u64, |n, &f| n.saturating_mul(f as u64))
     }
 
     fn cases() -> Vec<Case> {

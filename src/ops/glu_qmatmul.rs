@@ -42,7 +42,7 @@ impl OpDef for GluQMatmul {
 
     fn flops(&self, operands: &[&TensorType], outs: &Types, bounds: &Bounds) -> u64 {
         let k = operands[0].shape.row().eval(bounds) as u64;
-        (4 * k + 5) * outs[0].shape.elements(bounds).unwrap_or(0) as u64
+        k.saturating_mul(4).saturating_add(5).saturating_mul(outs[0].shape.elements(bounds).unwrap_or(0) as u64)
     }
 
     fn cases() -> Vec<Case> {

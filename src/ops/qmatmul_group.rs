@@ -38,8 +38,8 @@ impl OpDef for QMatmulGroup {
     const OPERANDS: &'static [&'static str] = &["x", "w0", "…?"];
 
     fn check_arity(&self, found: usize) -> Result<(), InferError> {
-        let expected = 1 + self.weights * (1 + usize::from(self.bias));
-        if (1..=16).contains(&self.weights) && found == expected {
+        let expected = self.weights.checked_mul(1 + usize::from(self.bias));
+        if (1..=16).contains(&self.weights) && expected.is_some_and(|n| found == n + 1) {
             return Ok(());
         }
         let biases = if self.bias { " and as many biases" } else { "" };
@@ -66,7 +66,9 @@ impl OpDef for QMatmulGroup {
 
     fn flops(&self, operands: &[&TensorType], outs: &Types, bounds: &Bounds) -> u64 {
         let k = operands[0].shape.row().eval(bounds) as u64;
-        outs.iter().map(|out| 2 * k * out.shape.elements(bounds).unwrap_or(0) as u64).sum()
+        let elements =
+            outs.iter().map(|out| out.shape.elements(bounds).unwrap_or(0) as u64).fold(0, u64::saturating_add);
+        k.saturating_mul(2).saturating_mul(elements)
     }
 
     fn cases() -> Vec<Case> {

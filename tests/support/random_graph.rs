@@ -20,6 +20,12 @@ pub fn random_graph(script: &[u16], bounds: Bounds) -> Graph {
     g.graph
 }
 
+/// Whether the op rounds values to another type: a difference in the last bit before it may become a step.
+pub fn rounds(op: &Op) -> bool {
+    let rounding = |(name, value): &(&str, AttrValue)| *name == "activation" && value.to_string() != "f32";
+    matches!(op, Op::Quantize(_)) || op.attrs().iter().any(rounding)
+}
+
 /// A user's op: the rows in reverse order.
 #[derive(Debug)]
 pub struct ReverseRows;

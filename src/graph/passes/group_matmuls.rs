@@ -52,8 +52,10 @@ impl Pass for GroupMatmuls {
                 cx.refused(graph, members[0], "one of the matmuls depends on another");
                 continue;
             }
+            // The input may be a member of a group that was made meanwhile.
+            let x = graph.operands(members[0])[1];
             let part = |slot: usize| members.iter().map(move |&m| (m, slot));
-            let mut operands = vec![*x];
+            let mut operands = vec![x];
             operands.extend(part(0).map(|(m, slot)| graph.operands(m)[slot]));
             if matmul.bias {
                 operands.extend(part(2).map(|(m, slot)| graph.operands(m)[slot]));
@@ -69,7 +71,7 @@ impl Pass for GroupMatmuls {
             if labels.len() == members.len() {
                 graph.set_label(first, labels.join(" + "));
             }
-            let saved = (members.len() as u64 - 1) * bytes(graph, *x);
+            let saved = (members.len() as u64 - 1) * bytes(graph, x);
             cx.applied(graph, first, saved, members.len() as u32 - 1);
         }
         Ok(())

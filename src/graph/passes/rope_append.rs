@@ -69,15 +69,11 @@ fn find(graph: &Graph, attention: NodeId) -> Result<Found, String> {
     if k_parts[0] == v_parts[0] {
         return Err("K and V share a cache".to_string());
     }
-    let v = v_parts[1];
-    if [k_append, v_append, k]
-        .iter()
-        .any(|x| graph.depends_on(v.node, x.node) || graph.depends_on(q_parts[0].node, x.node))
-    {
-        return Err("Q or V is computed from the caches".to_string());
-    }
-    let mut list = vec![q_parts[0], k_rope[0], v, k_parts[0], v_parts[0], q_parts[1], k_parts[2]];
+    let mut list = vec![q_parts[0], k_rope[0], v_parts[1], k_parts[0], v_parts[0], q_parts[1], k_parts[2]];
     list.extend(q_parts.get(2));
+    if list.iter().any(|x| [k_append, v_append].iter().any(|cache| graph.depends_on(x.node, cache.node))) {
+        return Err("Q, K or V is computed from the caches".to_string());
+    }
     Ok(Found { rope, q, k, k_append, v_append, operands: list })
 }
 
