@@ -6,6 +6,7 @@
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rocmforge::backends::cpu::simd::Level;
 use rocmforge::backends::cpu::simd::activations::quantize_q8a;
+use rocmforge::backends::cpu::simd::attention::{self, AttentionArgs, attention};
 use rocmforge::backends::cpu::simd::matmul::{matmul, scratch_bytes};
 use rocmforge::backends::cpu::simd::memory::AlignedBuf;
 use rocmforge::backends::cpu::simd::packed::{PackedMatrix, activation_type};
@@ -44,7 +45,7 @@ impl Product {
         let values: Vec<f32> = (0..k).map(|i| (i * 29 % 211) as f32 * 0.01 - 1.0).collect();
         // One row, quantized where that is possible; else bytes of which tame scales come out.
         if quantize_row(dtype, &values, &mut src[..row]).is_err() {
-            src[..row].iter_mut().enumerate().for_each(|(i, b)| *b = (i * 7 % 43) as u8);
+            src[..row].iter_mut().enumerate().for_each(|(i, b)| *b = (100 + i * 7 % 20) as u8);
         }
         let (first, rest) = src.split_at_mut(row);
         rest.chunks_exact_mut(row).for_each(|dst| dst.copy_from_slice(first));
@@ -145,8 +146,8 @@ fn dpbusd(rounds: u64, x: i32) -> i32 {
 fn fma(rounds: u64, x: f32) -> f32 {
     use std::arch::x86_64::*;
     let mut acc = [_mm512_set1_ps(x); 16];
-    for i in 0..rounds {
-        let w = _mm512_set1_ps(1.0 / (i + 2) as f32);
+    let w = _mm512_set1_ps(black_box(0.5));
+    for _ in 0..rounds {
         for a in &mut acc {
             *a = _mm512_fmadd_ps(*a, w, w);
         }
@@ -158,7 +159,13 @@ fn fma(rounds: u64, x: f32) -> f32 {
 fn pool(c: &mut Criterion) {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let pool = Pool::new(threads).expect("threads");
-    c.bench_function("pool/run", |b| b.iter(|| pool.run(&|tid| drop(black_box(tid)))));
+    c.bench_function("pool/run", |b| {
+        b.iter(|| {
+            pool.run(&|tid| {
+                black_box(tid);
+            })
+        })
+    });
     c.bench_function("pool/100 barriers", |b| {
         b.iter(|| {
             pool.run(&|_| {
@@ -168,6 +175,50 @@ fn pool(c: &mut Criterion) {
             })
         });
     });
+}
+
+/// One layer of a small model (14 heads on 2, 64 wide): a token at depth 4096, and a prompt of 512.
+fn attend(c: &mut Criterion) {
+    let (heads, kv_heads, d, capacity) = (14, 2, 64, 4608);
+    let mut g = c.benchmark_group("attention");
+    for (name, depth, tokens) in [("decode at 4096", 4096, 1), ("prompt of 512", 0, 512), ("512 at 4096", 4096, 512)] {
+        let q: Vec<f32> = (0..tokens * heads * d).map(|i| (i % 31) as f32 * 0.01 - 0.15).collect();
+        let cache: Vec<u16> = (0..kv_heads * capacity * d).map(|i| 0x2c00 + (i * 37 % 1024) as u16).collect();
+        let mut out = vec![0f32; tokens * heads * d];
+        let starts = vec![0i32; tokens];
+        let slots: Vec<i32> = (0..tokens).map(|t| (depth + t) as i32).collect();
+        let args = AttentionArgs {
+            q: q.as_ptr(),
+            q_stride: heads * d,
+            k: cache.as_ptr().cast(),
+            v: cache.as_ptr().cast(),
+            kv_type: DType::F16,
+            capacity,
+            out: out.as_mut_ptr(),
+            out_stride: heads * d,
+            tokens,
+            heads,
+            kv_heads,
+            d,
+            d_v: d,
+            kv_start: starts.as_ptr(),
+            kv_slot: slots.as_ptr(),
+            see_until: None,
+            window: 0,
+            scale: 0.125,
+            softcap: 0.0,
+            sinks: std::ptr::null(),
+        };
+        let mut scratch = AlignedBuf::zeroed(attention::scratch_bytes(heads, kv_heads, d, d)).expect("memory");
+        let pairs: usize = slots.iter().map(|s| *s as usize + 1).sum();
+        g.throughput(Throughput::Elements((pairs * heads * d * 4) as u64));
+        for level in Level::available().into_iter().skip(1) {
+            g.bench_function(BenchmarkId::new(level.name(), name), |b| {
+                // SAFETY: the buffers are as large as the shapes say.
+                b.iter(|| unsafe { attention(level, &args, 0..args.units(), scratch.as_mut_slice()) })
+            });
+        }
+    }
 }
 
 fn quantize(c: &mut Criterion) {
@@ -186,6 +237,6 @@ criterion_group! {
         .warm_up_time(Duration::from_millis(200))
         .measurement_time(Duration::from_millis(1000))
         .sample_size(10);
-    targets = peaks, gemv, gemm, quantize, pool
+    targets = peaks, gemv, gemm, attend, quantize, pool
 }
 criterion_main!(kernels);

@@ -7,7 +7,7 @@ use rocmforge::backends::{Backend, WeightSource};
 use rocmforge::graph::passes::{PASSES, PassOptions};
 use rocmforge::graph::plan::{check, plan};
 use rocmforge::graph::{Graph, Interpreter, Value, Values};
-use rocmforge::ops::{Case, Fill, Input, KvAppend, Op, State, TensorType, Weight};
+use rocmforge::ops::{Case, Fill, Input, Op, State, TensorType, Weight};
 use rocmforge::tensor::{Bounds, DType, HostTensor};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -50,7 +50,8 @@ fn build(case: &Case) -> Built {
         let name = format!("x{i}");
         let ty = operand.ty.clone();
         let value = value(&ty, &operand.fill, &case.bounds, 7 + i as u64);
-        let cache = matches!((&case.op, i), (Op::KvAppend(_), 0) | (Op::Attention(_), 1 | 2));
+        let cache =
+            matches!((&case.op, i), (Op::KvAppend(_), 0) | (Op::Attention(_), 1 | 2) | (Op::RopeKvAppend(_), 3 | 4));
         let op: Op = if operand.weight {
             weights.insert(name.clone(), value);
             Weight { ty }.into()
@@ -66,10 +67,10 @@ fn build(case: &Case) -> Built {
     let node = graph.add(case.op.clone(), &operands, Some("op")).unwrap();
     for out in 0..graph.node(node).types.len() as u8 {
         let mut value = Value { node, out };
-        if graph.ty(value).dtype != DType::F32 || matches!(case.op, Op::KvAppend(_)) {
+        if graph.ty(value).dtype != DType::F32 {
             value = Value::first(graph.add(rocmforge::ops::Dequantize {}, &[value], None).unwrap());
         }
-        if graph.node(value.node).op.is_view() || matches!(graph.node(value.node).op, Op::KvAppend(KvAppend {})) {
+        if graph.node(value.node).op.is_view() || graph.node(value.node).op.state_operand(value.out.into()).is_some() {
             value = Value::first(graph.add(rocmforge::ops::Cont {}, &[value], None).unwrap());
         }
         graph.set_output(format!("y{out}"), value);

@@ -1,11 +1,14 @@
 //! The GGUF parser against files that others made: malformed, odd, and real ones; and the memory it takes to refuse them.
 
+mod support;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rocmforge::models::gguf::{Gguf, GgufError, Header, MetadataError};
+use support::conformance;
 
 /// Counts the bytes that each thread holds, and the most it ever held.
 struct Counting;
@@ -54,18 +57,6 @@ fn measured<T>(make: impl FnOnce() -> T) -> (T, usize) {
     PEAK.set(before);
     let result = make();
     (result, (PEAK.get() - before) as usize)
-}
-
-fn conformance() -> Option<PathBuf> {
-    let folder = match std::env::var_os("ROCMFORGE_CONFORMANCE") {
-        Some(folder) => PathBuf::from(folder),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/conformance"),
-    };
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    println!("conformance data absent: skipped");
-    None
 }
 
 /// The rows of an `EXPECTED.tsv`, without the heading.

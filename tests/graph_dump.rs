@@ -284,7 +284,7 @@ fn fit_agrees_with_the_bill() {
         let fit = model.json(&["--fit", size]);
         let ctx = fit["ctx"].as_u64().unwrap();
         let budget = fit["budget"].as_u64().unwrap();
-        assert!(ctx % 256 == 0 && ctx > last, "{size}: {ctx}");
+        assert!(ctx.is_multiple_of(256) && ctx > last, "{size}: {ctx}");
         last = ctx;
         assert_eq!(fit["bill"]["allocated"].as_u64(), Some(allocated(ctx)));
         assert!(allocated(ctx) <= budget, "{size}: {ctx} fits");

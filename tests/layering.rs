@@ -99,7 +99,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             collect(&path, files);
-        } else if path.extension().is_some_and(|e| e == "rs") && !path.file_stem().is_some_and(|s| s == "tests") {
+        } else if path.extension().is_some_and(|e| e == "rs") && path.file_stem().is_none_or(|s| s != "tests") {
             files.push(path);
         }
     }
@@ -118,8 +118,8 @@ fn code(text: &str) -> String {
             rest.find("*/").map_or(rest.len(), |at| at + 2)
         } else if rest.starts_with("'\"'") {
             3
-        } else if rest.starts_with("'\\") {
-            rest[2..]
+        } else if let Some(escape) = rest.strip_prefix("'\\") {
+            escape
                 .char_indices()
                 .nth(1)
                 .and_then(|(at, _)| rest[2 + at..].find('\'').map(|end| 2 + at + end + 1))

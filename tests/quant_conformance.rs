@@ -2,21 +2,15 @@
 //!
 //! The data is no part of the repository; without it the tests say so and pass.
 
+mod support;
+
 use std::path::PathBuf;
 
 use rocmforge::tensor::DType;
 use rocmforge::tensor::quant::{can_quantize, dequantize_row, quantize_row};
 
 fn quant_folder() -> Option<PathBuf> {
-    let root = std::env::var_os("ROCMFORGE_CONFORMANCE")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/conformance"));
-    let folder = root.join("quant");
-    if !folder.is_dir() {
-        println!("conformance data absent: skipped");
-        return None;
-    }
-    Some(folder)
+    Some(support::conformance()?.join("quant"))
 }
 
 fn read_f32(path: PathBuf) -> Vec<f32> {

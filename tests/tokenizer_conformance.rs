@@ -2,26 +2,17 @@
 //!
 //! llama.cpp's `test-tokenizer-0` made the vectors with `add_special` and `parse_special` off.
 
+mod support;
+
 use std::fs;
-use std::path::PathBuf;
 
 use rocmforge::models::gguf::Gguf;
 use rocmforge::text::{DecodeOptions, EncodeOptions, Tokenizer, TokenizerKind};
+use support::conformance;
 
 const VOCABULARIES: [&str; 9] =
     ["bert-bge", "deepseek-llm", "gpt-2", "llama-bpe", "llama-spm", "mpt", "phi-3", "qwen2", "starcoder"];
 const PLAIN: EncodeOptions = EncodeOptions { add_bos: Some(false), add_eos: Some(false), parse_special: false };
-
-/// The folder of conformance data, or `None` with a note.
-fn conformance() -> Option<PathBuf> {
-    let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/conformance");
-    let folder = std::env::var_os("ROCMFORGE_CONFORMANCE").map_or_else(beside, PathBuf::from);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    println!("conformance data absent: skipped");
-    None
-}
 
 fn tokenizer(folder: &std::path::Path, name: &str) -> Tokenizer {
     let gguf = Gguf::open(folder.join(format!("tokenizers/ggml-vocab-{name}.gguf"))).unwrap();

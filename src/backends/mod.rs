@@ -10,11 +10,15 @@ use crate::tensor::Bounds;
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 /// Where a backend gets the bytes of weights from.
 pub trait WeightSource: Send + Sync {
     /// The bytes of the weight of this name, as the file stores them.
     fn bytes(&self, name: &str) -> Option<&[u8]>;
+
+    /// Tells that a weight was copied and its bytes are not needed soon; they can still be read.
+    fn release(&self, _name: &str) {}
 }
 
 /// Weights in the form that a backend's kernels read.
@@ -69,6 +73,14 @@ pub trait Program: Send {
 
     /// The bytes it allocated: arena and scratch.
     fn allocated(&self) -> MemoryBill;
+
+    /// Turns the timing of steps on or off. While it is on, every step waits for the one before it.
+    fn set_profiling(&mut self, _on: bool) {}
+
+    /// How long each step of the last run took; empty without profiling.
+    fn step_times(&self) -> Vec<Duration> {
+        Vec::new()
+    }
 }
 
 /// Why a backend cannot prepare or run a plan.

@@ -31,8 +31,10 @@ enum Command {
     Perplexity(cli::perplexity::PerplexityArgs),
     Inspect(cli::inspect::InspectArgs),
     Bench(cli::bench::BenchArgs),
+    Quantize(cli::quantize::QuantizeArgs),
     Devices(cli::devices::DevicesArgs),
     GraphDump(cli::graph_dump::GraphDumpArgs),
+    Verify(cli::verify::VerifyArgs),
 }
 
 fn main() -> ExitCode {
@@ -48,7 +50,9 @@ fn main() -> ExitCode {
         Command::Perplexity(args) => cli::perplexity::run(args),
         Command::Inspect(args) => cli::inspect::run(args),
         Command::Bench(args) => cli::bench::run(args),
+        Command::Quantize(args) => cli::quantize::run(args),
         Command::Devices(args) => cli::devices::run(args),
         Command::GraphDump(args) => cli::graph_dump::run(args),
+        Command::Verify(args) => cli::verify::run(args),
     })
 }

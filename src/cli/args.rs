@@ -40,7 +40,7 @@ impl From<KvTypeArg> for KvType {
 /// Which file.
 #[derive(Args, Debug)]
 pub struct FileArgs {
-    /// GGUF file of the model; - is stdin
+    /// GGUF file of the model; - is stdin; without it the bundled model
     #[arg(short, long, value_name = "FILE", help_heading = "Model")]
     pub model: Option<PathBuf>,
 }
@@ -84,15 +84,18 @@ pub fn threads(text: &str) -> Result<usize, String> {
 impl ModelArgs {
     /// Opens the model, with a progress bar. Shows its warnings.
     pub fn open(&self, cancel: &Cancel) -> Result<Model, Failure> {
-        self.open_with(self.threads, cancel)
+        self.open_source(ModelSource::from_option(self.file.model.as_deref())?, cancel)
     }
 
-    /// Opens the model for another number of threads.
-    pub fn open_with(&self, threads: usize, cancel: &Cancel) -> Result<Model, Failure> {
-        let source = ModelSource::from_option(self.file.model.as_deref())?;
+    /// [`ModelArgs::open`] without a word about a missing `--model`.
+    pub fn open_quietly(&self, cancel: &Cancel) -> Result<Model, Failure> {
+        self.open_source(ModelSource::quietly_from_option(self.file.model.as_deref())?, cancel)
+    }
+
+    fn open_source(&self, source: ModelSource, cancel: &Cancel) -> Result<Model, Failure> {
         let gguf = source.weights()?;
         let bar = progress::bytes("loading");
-        let options = LoadOptions { threads, ..LoadOptions::default() };
+        let options = LoadOptions { threads: self.threads, ..LoadOptions::default() };
         let opened = Model::from_gguf(gguf, &options, &mut |at| {
             progress::set(&bar, at.done, at.total);
             !cancel.is_cancelled()
@@ -113,7 +116,7 @@ pub fn warn(text: &str) {
 }
 
 /// How the session is made.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct SessionArgs {
     /// Tokens that the context holds; 0 takes what the model was trained with, at most 4096
     #[arg(short, long, value_name = "N", default_value_t = 0, help_heading = "Session")]
@@ -121,12 +124,21 @@ pub struct SessionArgs {
     /// Tokens of the prompt that are evaluated at once; 0 takes 512
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Session")]
     pub chunk: usize,
-    /// Element type of the KV cache
+    /// Element type of the KV cache; auto takes f32 where the model is measured (logits, perplexity) or all weights are f32, f16
+    /// elsewhere
     #[arg(long, value_enum, default_value_t = KvTypeArg::Auto, help_heading = "Session")]
     pub kv_type: KvTypeArg,
 }
 
 impl SessionArgs {
+    /// For commands that measure the model: its error should not be that of the cache.
+    pub fn measuring(mut self) -> SessionArgs {
+        if self.kv_type == KvTypeArg::Auto {
+            self.kv_type = KvTypeArg::F32;
+        }
+        self
+    }
+
     /// A session with this context instead of `--ctx`.
     pub fn session_of(&self, model: &Model, context: usize, cancel: &Cancel) -> Result<Session, Failure> {
         let options =

@@ -94,13 +94,13 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
     let cancel = interrupt::install();
     let mut rows = Vec::new();
     let mut out = Output::stdout();
-    for &threads in &args.threads {
+    for (index, &threads) in args.threads.iter().enumerate() {
         let model_args = ModelArgs {
             file: super::args::FileArgs { model: args.model.file.model.clone() },
             device: args.model.device,
             threads,
         };
-        let model = model_args.open(&cancel)?;
+        let model = if index == 0 { model_args.open(&cancel)? } else { model_args.open_quietly(&cancel)? };
         bench_model(&args, &model, &tests, &cancel, &mut rows)?;
     }
     if args.json {
@@ -174,7 +174,7 @@ fn row(model: &Model, result: &BenchResult, bandwidth: Option<f64>) -> Row {
 fn table(rows: &[Row]) -> Table {
     let mut table = Table::new();
     let head = ["model", "threads", "test", "tokens/s", "median", "weights/token", "memory", "share"];
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(head);
+    table.load_preset(presets::UTF8_BORDERS_ONLY).set_header(head);
     for row in rows {
         table.add_row([
             format::shown(&row.model, 40),

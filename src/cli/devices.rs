@@ -41,7 +41,7 @@ pub fn run(args: DevicesArgs) -> Result<(), Failure> {
     } else {
         let mut table = Table::new();
         table
-            .load_preset(presets::UTF8_HORIZONTAL_ONLY)
+            .load_preset(presets::UTF8_BORDERS_ONLY)
             .set_header(["device", "name", "threads", "memory", "free", "features"]);
         for device in &devices {
             let size = |n: Option<u64>| n.map_or("?".to_string(), format::bytes);

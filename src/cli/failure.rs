@@ -59,6 +59,8 @@ impl From<EngineError> for Failure {
             EngineError::TokenOutOfVocabulary { .. } => {
                 failure.hint("are these ids of this model? `rocmforge tokenize` makes them, `rocmforge inspect` shows the vocabulary")
             }
+            EngineError::Option { name: "context", .. } => failure.hint("--ctx takes fewer tokens"),
+            EngineError::Backend(_) | EngineError::Plan(_) => failure.hint("a smaller --ctx or --chunk takes less memory"),
             EngineError::Sampler(_) => failure.hint("try another file of the model; --temp 0 and no penalties rule out the sampler"),
             _ => failure,
         }
@@ -109,22 +111,18 @@ pub fn finish(outcome: Result<(), Failure>) -> ExitCode {
             ExitCode::from(130)
         }
         Err(Failure::Error { message, hint }) => {
-            complain(&message, hint.as_deref());
+            complain(&message, &hint.unwrap_or_else(see_help));
             ExitCode::FAILURE
         }
         Err(Failure::InText { message, excerpt }) => {
-            complain(&message, None);
-            eprintln!("{excerpt}");
+            eprintln!("error: {}\n{excerpt}", one_line(&message));
             ExitCode::FAILURE
         }
     }
 }
 
-fn complain(message: &str, hint: Option<&str>) {
-    eprintln!("error: {}", one_line(message));
-    if let Some(hint) = hint {
-        eprintln!("hint: {}", one_line(hint));
-    }
+fn complain(message: &str, hint: &str) {
+    eprintln!("error: {}\nhint: {}", one_line(message), one_line(hint));
 }
 
 /// Control characters that came from a file do not reach the terminal.
@@ -149,16 +147,17 @@ pub fn parse<P: clap::Parser>() -> Result<P, ExitCode> {
         let message = paragraphs.next().unwrap_or_default();
         let tip = paragraphs.find_map(|p| p.trim_start().strip_prefix("tip: ")).map(str::to_string);
         let usage = text.lines().find_map(|line| line.strip_prefix("Usage: ")).and_then(help_command);
-        let hint = tip.or(usage).unwrap_or_else(|| format!("see `{} --help`", called()));
-        complain(message.strip_prefix("error: ").unwrap_or(message), Some(&hint));
+        let hint = tip.or(usage).unwrap_or_else(see_help);
+        complain(message.strip_prefix("error: ").unwrap_or(message), &hint);
         ExitCode::from(2)
     })
 }
 
-/// The program and the subcommand that was asked for.
-fn called() -> String {
-    let command = std::env::args().nth(1).filter(|arg| !arg.starts_with('-'));
-    format!("{}{}", env!("CARGO_PKG_NAME"), command.map(|c| format!(" {c}")).unwrap_or_default())
+/// How to ask for help with the subcommand that was asked for.
+fn see_help() -> String {
+    let command =
+        std::env::args().nth(1).filter(|arg| !arg.starts_with('-') && arg.chars().all(|c| c.is_ascii_lowercase()));
+    format!("see `{}{} --help`", env!("CARGO_PKG_NAME"), command.map(|c| format!(" {c}")).unwrap_or_default())
 }
 
 /// From a usage line, how to ask for help: the words before the first argument.

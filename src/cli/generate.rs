@@ -21,7 +21,7 @@ speeds and counts go to stderr.
 
 Examples:
   rocmforge generate -m model.gguf --prompt 'Once upon a time' -n 100 --temp 0
-  rocmforge generate -m model.gguf --prompt-file question.txt --no-echo --stop $'\\n\\n' --seed 42
+  rocmforge generate -m model.gguf --prompt-file question.txt --no-echo -e --stop '\\n\\n' --seed 42
   rocmforge generate -m model.gguf --prompt 'Name a fruit:' -n 8 --json | jq -r .text"
 )]
 pub struct GenerateArgs {
@@ -37,6 +37,9 @@ pub struct GenerateArgs {
     /// End before this text; can be repeated
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
+    /// In --prompt and --stop, \n, \t and \\ stand for newline, tab and backslash
+    #[arg(short, long)]
+    escape: bool,
     /// Do not end where the model would end the text
     #[arg(long)]
     ignore_eos: bool,
@@ -86,11 +89,12 @@ enum Prompt {
 }
 
 impl PromptArgs {
-    fn read(&self) -> Result<Prompt, Failure> {
+    fn read(&self, escape: bool) -> Result<Prompt, Failure> {
         if let Some(path) = &self.ids {
             return Ok(Prompt::Ids(read_ids(path)?));
         }
         let text = match (&self.prompt, &self.prompt_file) {
+            (Some(text), _) if escape => unescape(text),
             (Some(text), _) => text.clone(),
             (None, Some(path)) => {
                 let text = read_text(path)?;
@@ -128,10 +132,10 @@ impl PromptArgs {
 
 /// Runs it.
 pub fn run(args: GenerateArgs) -> Result<(), Failure> {
-    let prompt = args.prompt.read()?;
+    let prompt = args.prompt.read(args.escape)?;
     let sampler = Sampler::new(args.sampling.options()).map_err(bad_option)?;
     let cancel = interrupt::install();
-    let model = args.model.open(&cancel)?;
+    let model = if args.quiet { args.model.open_quietly(&cancel)? } else { args.model.open(&cancel)? };
     let (ids, text) = args.prompt.encode(prompt, &model, args.special)?;
     let mut session = args.session.session(&model, &cancel)?;
     if session.context() > model.config().n_ctx_train && !args.quiet {
@@ -166,6 +170,28 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
     }
 }
 
+/// With `\n`, `\t` and `\\` replaced; other backslashes stay.
+fn unescape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        if c != '\\' {
+            out.push(c);
+            continue;
+        }
+        match chars.next() {
+            Some('n') => out.push('\n'),
+            Some('t') => out.push('\t'),
+            Some('\\') => out.push('\\'),
+            other => {
+                out.push('\\');
+                out.extend(other);
+            }
+        }
+    }
+    out
+}
+
 fn bad_option(error: SamplerError) -> Failure {
     Failure::new(error).hint("see `rocmforge generate --help`")
 }
@@ -179,7 +205,7 @@ fn generate(
 ) -> Result<Summary, Failure> {
     let options = GenerateOptions {
         max_tokens: usize::try_from(args.predict).ok(),
-        stop: args.stop.clone(),
+        stop: args.stop.iter().map(|stop| if args.escape { unescape(stop) } else { stop.clone() }).collect(),
         ignore_end: args.ignore_eos,
         special: args.special,
     };
@@ -316,5 +342,15 @@ fn report<'a>(model: &'a Model, writer: &'a Writer, summary: &'a Summary, seed: 
         architecture: &model.config().architecture,
         device: "cpu",
         threads: model.threads(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unescape;
+
+    #[test]
+    fn escapes() {
+        assert_eq!(unescape(r"a\nb\tc\\n\q\"), "a\nb\tc\\n\\q\\");
     }
 }

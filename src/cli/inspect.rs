@@ -2,8 +2,9 @@
 
 use super::Failure;
 use super::format::{bytes, count, shown};
-use super::io::{Output, is_dash, read_bytes};
-use crate::models::gguf::{Array, Gguf, Header, Value};
+use super::io::Output;
+use super::source::ModelSource;
+use crate::models::gguf::{Array, Header, Value};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Map, json};
@@ -17,9 +18,9 @@ Examples:
   rocmforge inspect model.gguf
   rocmforge inspect model.gguf --json | jq '.metadata[\"llama.context_length\"].value'")]
 pub struct InspectArgs {
-    /// GGUF file; - is stdin
+    /// GGUF file; - is stdin; without it the bundled model
     #[arg(value_name = "FILE")]
-    file: PathBuf,
+    file: Option<PathBuf>,
     /// Print JSON, with all elements of arrays
     #[arg(long)]
     json: bool,
@@ -30,32 +31,25 @@ pub struct InspectArgs {
 
 /// Runs it.
 pub fn run(args: InspectArgs) -> Result<(), Failure> {
-    let header = read(&args)?;
+    let source = ModelSource::from_option(args.file.as_deref())?;
+    let header = if args.header_only { source.header()? } else { source.gguf()?.header().clone() };
     let mut out = Output::stdout();
     if args.json {
-        out.json(&as_json(&args, &header))?;
+        out.json(&as_json(&source, &header))?;
     } else {
-        show(&mut out, &args, &header)?;
+        show(&mut out, &source, &header)?;
     }
     out.finish()
-}
-
-fn read(args: &InspectArgs) -> Result<Header, Failure> {
-    if is_dash(&args.file) {
-        let bytes = read_bytes(&args.file)?;
-        return Ok(if args.header_only { Header::parse(&bytes)? } else { Gguf::from_bytes(bytes)?.header().clone() });
-    }
-    Ok(if args.header_only { Header::read(&args.file)? } else { Gguf::open(&args.file)?.header().clone() })
 }
 
 fn parameters(header: &Header) -> u64 {
     header.tensors().iter().map(|tensor| tensor.elements()).fold(0, u64::saturating_add)
 }
 
-fn show(out: &mut Output, args: &InspectArgs, header: &Header) -> Result<(), Failure> {
+fn show(out: &mut Output, source: &ModelSource, header: &Header) -> Result<(), Failure> {
     out.line(format_args!(
         "{}: GGUF version {}, {}, alignment {}, {} keys, {} tensors, {} parameters",
-        args.file.display(),
+        source,
         header.version(),
         bytes(header.file_size()),
         header.alignment(),
@@ -63,7 +57,7 @@ fn show(out: &mut Output, args: &InspectArgs, header: &Header) -> Result<(), Fai
         header.tensors().len(),
         count(parameters(header)),
     ))?;
-    if header.metadata().len() > 0 {
+    if !header.metadata().is_empty() {
         let mut table = table(&["key", "type", "value"]);
         for (key, value) in header.metadata().iter() {
             table.add_row([shown(key, 200), value.type_name(), shown_value(value)]);
@@ -90,7 +84,7 @@ fn show(out: &mut Output, args: &InspectArgs, header: &Header) -> Result<(), Fai
 
 fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(head);
+    table.load_preset(presets::UTF8_BORDERS_ONLY).set_header(head);
     table
 }
 
@@ -114,7 +108,7 @@ fn shown_array(array: &Array) -> String {
     format!("{} of [{}{more}]", array.len(), first.join(", "))
 }
 
-fn as_json(args: &InspectArgs, header: &Header) -> serde_json::Value {
+fn as_json(source: &ModelSource, header: &Header) -> serde_json::Value {
     let value = |value: &Value| match value {
         Value::Array(array) => json!({ "type": value.type_name(), "value": elements(array, usize::MAX) }),
         Value::Malformed { problem, .. } => json!({ "type": value.type_name(), "value": null, "malformed": problem }),
@@ -128,7 +122,7 @@ fn as_json(args: &InspectArgs, header: &Header) -> serde_json::Value {
         .map(|t| json!({ "name": t.name, "type": t.dtype.to_string(), "shape": t.shape, "offset": t.offset, "bytes": t.bytes }))
         .collect();
     json!({
-        "file": args.file.display().to_string(),
+        "file": source.to_string(),
         "version": header.version(),
         "alignment": header.alignment(),
         "file_size": header.file_size(),

@@ -42,7 +42,7 @@ pub fn run(args: LogitsArgs) -> Result<(), Failure> {
     let cancel = interrupt::install();
     let model = args.model.open(&cancel)?;
     let context = if args.session.ctx == 0 { ids.len() } else { args.session.ctx };
-    let mut session = args.session.session_of(&model, context, &cancel)?;
+    let mut session = args.session.clone().measuring().session_of(&model, context, &cancel)?;
     let mut out = Output::create(&args.out)?;
     let bar = progress::tokens("logits");
     let mut failed = None;

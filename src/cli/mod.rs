@@ -17,8 +17,10 @@ mod io;
 pub mod logits;
 pub mod perplexity;
 mod progress;
+pub mod quantize;
 pub mod sampling;
 mod source;
 pub mod tokenize;
+pub mod verify;
 
 pub use failure::{Failure, finish, parse};

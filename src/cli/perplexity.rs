@@ -60,7 +60,7 @@ pub fn run(args: PerplexityArgs) -> Result<(), Failure> {
     let tokenizer = model.tokenizer()?;
     let ids = tokenizer.encode(&text, EncodeOptions::default()).map_err(Failure::new)?;
     let context = if args.session.ctx == 0 { 512 } else { args.session.ctx };
-    let mut session = args.session.session_of(&model, context, &cancel)?;
+    let mut session = args.session.clone().measuring().session_of(&model, context, &cancel)?;
     let bos = if tokenizer.adds_bos() { tokenizer.bos() } else { None };
     let options = PerplexityOptions { context, chunks: args.chunks, bos };
     let start = Instant::now();

@@ -2,7 +2,9 @@
 
 use super::Failure;
 use super::io::{is_dash, read_bytes};
-use crate::models::gguf::Gguf;
+#[cfg(feature = "bundled-model")]
+use crate::models::bundled;
+use crate::models::gguf::{Gguf, Header};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -13,23 +15,64 @@ pub enum ModelSource {
     Path(PathBuf),
     /// A GGUF file from stdin.
     Stdin,
+    /// The model that the program carries.
+    #[cfg(feature = "bundled-model")]
+    Bundled,
 }
 
 impl ModelSource {
-    /// From what `--model` says.
+    /// From what `--model` says. Tells the user where that is nothing.
     pub fn from_option(path: Option<&Path>) -> Result<ModelSource, Failure> {
+        let source = ModelSource::quietly_from_option(path)?;
+        #[cfg(feature = "bundled-model")]
+        if source == ModelSource::Bundled {
+            eprintln!(
+                "note: no --model was given, so the bundled one runs: {}, a tiny teller of stories",
+                bundled::NAME
+            );
+        }
+        Ok(source)
+    }
+
+    /// From what `--model` says.
+    pub fn quietly_from_option(path: Option<&Path>) -> Result<ModelSource, Failure> {
         match path {
             Some(path) if is_dash(path) => Ok(ModelSource::Stdin),
             Some(path) => Ok(ModelSource::Path(path.to_path_buf())),
-            None => Err(Failure::new("no model was given").hint("give a GGUF file with --model FILE")),
+            None => ModelSource::bundled(),
         }
+    }
+
+    #[cfg(feature = "bundled-model")]
+    fn bundled() -> Result<ModelSource, Failure> {
+        Ok(ModelSource::Bundled)
+    }
+
+    #[cfg(not(feature = "bundled-model"))]
+    fn bundled() -> Result<ModelSource, Failure> {
+        Err(Failure::new("no model was given, and this program was built without the bundled one")
+            .hint("give a GGUF file with --model FILE"))
     }
 
     /// The opened file, checked.
     pub fn gguf(&self) -> Result<Gguf, Failure> {
         match self {
             ModelSource::Path(path) => Ok(Gguf::open(path)?),
-            ModelSource::Stdin => Ok(Gguf::from_bytes(read_bytes(Path::new("-"))?)?),
+            ModelSource::Stdin => {
+                Gguf::from_bytes(read_bytes(Path::new("-"))?).map_err(|error| self.name(error.into()))
+            }
+            #[cfg(feature = "bundled-model")]
+            ModelSource::Bundled => Ok(bundled::open()?),
+        }
+    }
+
+    /// The header alone, also of a file whose tensor data is not complete.
+    pub fn header(&self) -> Result<Header, Failure> {
+        match self {
+            ModelSource::Path(path) => Ok(Header::read(path)?),
+            ModelSource::Stdin => Header::parse(&read_bytes(Path::new("-"))?).map_err(|error| self.name(error.into())),
+            #[cfg(feature = "bundled-model")]
+            ModelSource::Bundled => Ok(self.gguf()?.header().clone()),
         }
     }
 
@@ -57,6 +100,8 @@ impl fmt::Display for ModelSource {
         match self {
             ModelSource::Path(path) => path.display().fmt(f),
             ModelSource::Stdin => f.write_str("stdin"),
+            #[cfg(feature = "bundled-model")]
+            ModelSource::Bundled => f.write_str("the bundled model"),
         }
     }
 }

@@ -22,7 +22,7 @@ pub enum EngineError {
     Tokenizer(#[from] TokenizerError),
     /// The graph cannot be planned.
     #[error(transparent)]
-    Plan(#[from] PlanError),
+    Plan(Box<PlanError>),
     /// The backend cannot prepare or run the plan.
     #[error(transparent)]
     Backend(BackendError),
@@ -64,6 +64,12 @@ pub enum EngineError {
     /// [`Cancel`](super::Cancel) was used. What was evaluated before stays in the cache.
     #[error("cancelled")]
     Cancelled,
+}
+
+impl From<PlanError> for EngineError {
+    fn from(error: PlanError) -> EngineError {
+        EngineError::Plan(Box::new(error))
+    }
 }
 
 impl From<BackendError> for EngineError {

@@ -56,6 +56,12 @@ impl WeightSource for File {
     fn bytes(&self, name: &str) -> Option<&[u8]> {
         self.0.tensor(name).map(|t| self.0.data(t))
     }
+
+    fn release(&self, name: &str) {
+        if let Some(tensor) = self.0.tensor(name) {
+            self.0.release(tensor);
+        }
+    }
 }
 
 impl Model {

@@ -23,7 +23,7 @@ impl Cancel {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn flag(&self) -> &AtomicBool {
+    pub(super) fn flag(&self) -> &AtomicBool {
         &self.0
     }
 

@@ -253,7 +253,7 @@ impl Graph {
 
     /// All nodes, each after its operands; of those that may come next, the one with the smallest id.
     pub fn topological(&self) -> Vec<NodeId> {
-        let mut waiting: Vec<usize> = vec![0; self.nodes.node_indices().last().map_or(0, |i| i.index() + 1)];
+        let mut waiting: Vec<usize> = vec![0; self.nodes.node_indices().next_back().map_or(0, |i| i.index() + 1)];
         let mut ready = BinaryHeap::new();
         for i in self.indices() {
             waiting[i.index()] = self.nodes.edges_directed(i, Direction::Incoming).count();

@@ -16,5 +16,5 @@ pub use builder::{BuildError, Builder};
 pub use dot::to_dot;
 pub use graph::{EditError, Graph, Node};
 pub use ids::{NodeId, Value};
-pub use interpret::{InterpretError, Interpreter, Values};
+pub use interpret::{InterpretError, Interpreter, Values, WeightValues};
 pub use verify::{VerifyError, verify};

@@ -6,12 +6,16 @@
 //! 4. Inputs, weights and states have labels, and no two of one kind have the same.
 //! 5. Output names are not empty and differ.
 //! 6. A state is read by at most one `kv_append` and, if there is one, by nothing else: a cache has one history.
-//! 7. The size in bytes of every value is computable under the graph's bounds (no overflow, whole blocks).
+//! 7. The size in bytes of every value is computable under the graph's bounds (no overflow, whole blocks) and at most 2^48, so
+//!    that sums over a graph do not overflow either.
 
 use super::{Graph, NodeId, Value};
 use crate::ops::{Op, TensorType};
 use smallvec::SmallVec;
 use std::collections::BTreeSet;
+
+/// The most bytes of a value.
+const LARGEST: usize = 1 << 48;
 
 /// A broken invariant.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -60,13 +64,14 @@ fn check_node(graph: &Graph, id: NodeId) -> Result<(), VerifyError> {
         Err(e) => return Err(broken(graph, 2, id, e.to_string())),
     }
     for ty in &node.types {
-        if ty.bytes(&graph.bounds).is_none() {
-            return Err(broken(graph, 7, id, format!("{ty} has no size in bytes under {}", graph.bounds)));
+        if ty.bytes(&graph.bounds).is_none_or(|bytes| bytes > LARGEST) {
+            let reason = format!("{ty} has no size in bytes under {}, or more than 2^48", graph.bounds);
+            return Err(broken(graph, 7, id, reason));
         }
     }
     if matches!(node.op, Op::State(_)) {
         let users = graph.users(Value::first(id));
-        let appends = users.iter().filter(|(u, _)| matches!(graph.node(*u).op, Op::KvAppend(_))).count();
+        let appends = users.iter().filter(|(u, _)| graph.node(*u).op.appends()).count();
         if appends > 1 || (appends == 1 && users.len() > 1) {
             return Err(broken(graph, 6, id, "it is appended to and also used elsewhere"));
         }

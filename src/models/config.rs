@@ -89,7 +89,13 @@ impl Config {
                 return Err(keys.value("attention.head_count", n_head, reason));
             }
         };
+        if head_dim == 0 {
+            return Err(keys.value("attention.key_length", 0, "a head has at least one element"));
+        }
         let head_dim_v = keys.optional("attention.value_length", 1 << 16)?.unwrap_or(head_dim);
+        if head_dim_v == 0 {
+            return Err(keys.value("attention.value_length", 0, "a head has at least one element"));
+        }
         let n_rot = keys.optional("rope.dimension_count", 1 << 16)?.unwrap_or(head_dim);
         if n_rot % 2 != 0 || n_rot > head_dim {
             let reason = format!("it must be even and at most the head's {head_dim}");

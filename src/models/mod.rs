@@ -2,10 +2,13 @@
 //!
 //! [`build`] makes the graph of a GGUF file from its header alone; no weight is read.
 
+#[cfg(feature = "bundled-model")]
+pub mod bundled;
 mod config;
 mod error;
 pub mod gguf;
 mod llama;
+pub mod quantize;
 mod qwen2;
 mod transformer;
 mod weights;
@@ -42,8 +45,21 @@ pub fn architectures() -> impl Iterator<Item = &'static str> {
 ///
 /// Inputs, all i32: `tokens[T]`, `positions[T]` (for RoPE), `kv_slot[T]` (the cache row that a token fills), `kv_start[T]` (the first
 /// cache row of the token's sequence), `rows[R]` (tokens whose logits are wanted). Output: `logits: f32[vocabulary, R]`.
+///
+/// # Errors
+/// If the architecture is unknown, or a key or tensor is missing or of the wrong type or shape.
 pub fn build(header: &Header, options: &GraphOptions) -> Result<Graph, ModelError> {
-    let config = Config::read(header)?;
+    build_layers(header, options, usize::MAX)
+}
+
+/// As [`build`], with at most `layers` layers: the head then follows the last of them. Such a graph says nothing sensible, but
+/// has all kinds of steps of the whole one.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_layers(header: &Header, options: &GraphOptions, layers: usize) -> Result<Graph, ModelError> {
+    let mut config = Config::read(header)?;
+    config.n_layer = config.n_layer.min(layers);
     let entry = ARCHITECTURES.iter().find(|a| a.0 == config.architecture);
     let (_, build) = entry.ok_or_else(|| ModelError::UnknownArchitecture { name: config.architecture.clone() })?;
     build(&config, &WeightMap::new(header), options)

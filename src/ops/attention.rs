@@ -38,6 +38,9 @@ impl OpDef for Attention {
     fn infer(&self, operands: &[&TensorType]) -> Result<Types, InferError> {
         let (q, k, v) = (operands[0], operands[1], operands[2]);
         expect_f32("q", q)?;
+        if q.shape.rank() > 3 {
+            return Err(InferError::operand("q", q, "f32[head_dim, heads, tokens]"));
+        }
         let [d, heads, tokens, _] = q.shape.dims4();
         for (name, x) in [("k", k), ("v", v)] {
             if !matches!(x.dtype, DType::F32 | DType::F16 | DType::Bf16) {
@@ -107,7 +110,8 @@ impl OpDef for Attention {
         let [d, heads, tokens, _] = operands[0].shape.eval(bounds);
         let s = operands[1].shape.dim(1).eval(bounds);
         let dv = operands[2].shape.dim(0).eval(bounds);
-        (2 * (d + dv) + 5) as u64 * (heads * tokens) as u64 * s as u64
+        let factors = [d.saturating_add(dv).saturating_mul(2).saturating_add(5), heads, tokens, s];
+        factors.iter().fold(1u64, |n, &f| n.saturating_mul(f as u64))
     }
 
     fn cases() -> Vec<Case> {

@@ -60,7 +60,8 @@ impl OpDef for Matmul {
     }
 
     fn flops(&self, operands: &[&TensorType], outs: &Types, bounds: &Bounds) -> u64 {
-        2 * outs[0].shape.elements(bounds).unwrap_or(0) as u64 * operands[0].shape.row().eval(bounds) as u64
+        let k = operands[0].shape.row().eval(bounds) as u64;
+        k.saturating_mul(2).saturating_mul(outs[0].shape.elements(bounds).unwrap_or(0) as u64)
     }
 
     fn cases() -> Vec<Case> {

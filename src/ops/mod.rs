@@ -19,6 +19,7 @@ mod dequantize;
 mod div;
 mod get_rows;
 mod glu;
+mod glu_qmatmul;
 mod kv_append;
 mod kv_mask;
 mod layer_norm;
@@ -26,11 +27,13 @@ mod matmul;
 mod mul;
 mod permute;
 mod qmatmul;
+mod qmatmul_group;
 mod quantize;
 mod reshape;
 mod rms_norm;
 mod rms_norm_mul;
 mod rope;
+mod rope_kv_append;
 mod scale;
 mod slice;
 mod soft_max;
@@ -50,6 +53,7 @@ pub use div::Div;
 pub use error::{InferError, ReferenceError};
 pub use get_rows::GetRows;
 pub use glu::Glu;
+pub use glu_qmatmul::GluQMatmul;
 pub use kv_append::KvAppend;
 pub use kv_mask::KvMask;
 pub use layer_norm::LayerNorm;
@@ -57,11 +61,13 @@ pub use matmul::Matmul;
 pub use mul::Mul;
 pub use permute::Permute;
 pub use qmatmul::QMatmul;
+pub use qmatmul_group::QMatmulGroup;
 pub use quantize::Quantize;
 pub use reshape::Reshape;
 pub use rms_norm::RmsNorm;
 pub use rms_norm_mul::RmsNormMul;
 pub use rope::{Rope, RopeMode, rope_angles};
+pub use rope_kv_append::RopeKvAppend;
 pub use scale::Scale;
 pub use slice::Slice;
 pub use soft_max::SoftMax;
@@ -79,6 +85,11 @@ pub trait OpDef: Clone + PartialEq + std::fmt::Debug + Sized {
     const NAME: &'static str;
     /// Names of the operands; a name that ends in `?` may be left out (only at the end).
     const OPERANDS: &'static [&'static str];
+
+    /// Whether this many operands are right; [`OpDef::infer`] is only called with as many.
+    fn check_arity(&self, found: usize) -> Result<(), InferError> {
+        error::check_arity(Self::OPERANDS, found)
+    }
 
     /// The result types for these operand types.
     fn infer(&self, operands: &[&TensorType]) -> Result<Types, InferError>;
@@ -161,7 +172,7 @@ macro_rules! ops {
             pub fn infer(&self, operands: &[&TensorType]) -> Result<Types, InferError> {
                 match self {
                     $( Op::$variant(op) => {
-                        error::check_arity($variant::OPERANDS, operands.len())?;
+                        op.check_arity(operands.len())?;
                         op.infer(operands)
                     } )*
                     Op::Custom(op) => op.infer(operands),
@@ -233,6 +244,10 @@ ops! {
     Matmul,
     /// Matrix product that reads a weight in its stored type (dequantize + matmul, bias, residual).
     QMatmul,
+    /// Several qmatmuls of one input.
+    QMatmulGroup,
+    /// Gate and up projections with their gated activation.
+    GluQMatmul,
     /// Sum.
     Add,
     /// Difference.
@@ -259,6 +274,8 @@ ops! {
     Rope,
     /// Appends rows to a KV cache.
     KvAppend,
+    /// RoPE of Q and K, and K and V appended to their caches.
+    RopeKvAppend,
     /// Hides the cache positions that a token must not see.
     KvMask,
     /// Softmax over rows.
@@ -286,5 +303,30 @@ impl Op {
     /// Whether the op is a value from outside: input, weight, state or constant.
     pub fn is_source(&self) -> bool {
         matches!(self, Op::Input(_) | Op::Weight(_) | Op::State(_) | Op::Constant(_))
+    }
+
+    /// Whether operand `slot` is a weight that a matmul kernel reads in its own packing.
+    pub fn is_matmul_weight(&self, slot: usize) -> bool {
+        match self {
+            Op::QMatmul(_) => slot == 0,
+            Op::QMatmulGroup(op) => (1..=op.weights).contains(&slot),
+            Op::GluQMatmul(_) => slot == 1 || slot == 2,
+            _ => false,
+        }
+    }
+
+    /// The state operand that result `out` is, for ops that append to caches in place.
+    pub fn state_operand(&self, out: usize) -> Option<usize> {
+        match (self, out) {
+            (Op::KvAppend(_), 0) => Some(0),
+            (Op::RopeKvAppend(_), 1) => Some(3),
+            (Op::RopeKvAppend(_), 2) => Some(4),
+            _ => None,
+        }
+    }
+
+    /// Whether the op appends to a state: it is needed by the next run even if no output needs it.
+    pub fn appends(&self) -> bool {
+        (0..3).any(|out| self.state_operand(out).is_some())
     }
 }

@@ -16,10 +16,40 @@ attributes! {
         pub bias: bool = false,
         /// Whether a residual is the last operand.
         pub residual: bool = false,
+        /// The type to which f32 activations are rounded on the way in; f32 leaves them as they are.
+        pub activation: DType = DType::F32,
     }
 }
 
-impl QMatmul {
+/// f32 activations may be rounded to q8_a on the way in.
+pub(super) fn check_activation(activation: DType, x: &TensorType) -> Result<(), InferError> {
+    if activation == DType::F32 {
+        return Ok(());
+    }
+    if activation != DType::Q8A || x.dtype != DType::F32 {
+        return Err(InferError::attribute(
+            "activation",
+            format!("f32 activations can be rounded to q8_a, not {x} to {activation}"),
+        ));
+    }
+    crate::ops::Quantize { to: activation }.infer(&[x]).map(|_| ())
+}
+
+/// The activations as the product sees them, in f32.
+fn rounded(activation: DType, x: &HostTensor) -> Result<HostTensor, ReferenceError> {
+    let mut values = x.f32s().ok_or(ReferenceError::Operand(1))?.into_owned();
+    if activation != DType::F32 {
+        let rounded =
+            HostTensor::quantized(activation, x.ne(), &values).map_err(|e| ReferenceError::Value(e.to_string()))?;
+        values = rounded.f32s().ok_or(ReferenceError::Operand(1))?.into_owned();
+    }
+    HostTensor::from_f32(x.ne(), values).ok_or(ReferenceError::Operand(1))
+}
+
+impl OpDef for QMatmul {
+    const NAME: &'static str = "qmatmul";
+    const OPERANDS: &'static [&'static str] = &["w", "x", "bias?", "residual?"];
+
     fn check_arity(&self, found: usize) -> Result<(), InferError> {
         let expected = 2 + self.bias as usize + self.residual as usize;
         if found == expected {
@@ -29,14 +59,8 @@ impl QMatmul {
         let names: Vec<_> = names.iter().filter(|n| n.1).map(|n| n.0).collect();
         Err(InferError::Arity { expected: format!("({})", names.join(", ")), found })
     }
-}
-
-impl OpDef for QMatmul {
-    const NAME: &'static str = "qmatmul";
-    const OPERANDS: &'static [&'static str] = &["w", "x", "bias?", "residual?"];
 
     fn infer(&self, operands: &[&TensorType]) -> Result<Types, InferError> {
-        self.check_arity(operands.len())?;
         let (w, x) = (operands[0], operands[1]);
         if w.shape.rank() > 2 {
             return Err(InferError::operand("w", w, "a matrix [k, n]"));
@@ -47,6 +71,7 @@ impl OpDef for QMatmul {
         if x.dtype != DType::F32 && x.dtype != DType::Q8A {
             return Err(InferError::operand("x", x, "f32 or q8_a elements"));
         }
+        check_activation(self.activation, x)?;
         if w.shape.row() != x.shape.row() {
             return Err(InferError::operand("x", x, format!("rows of {} elements as in `w`, {w}", w.shape.row())));
         }
@@ -65,7 +90,7 @@ impl OpDef for QMatmul {
             let values = values(operands, i)?.into_owned();
             HostTensor::from_f32(operands[i].ne(), values).ok_or(ReferenceError::Operand(i))
         };
-        let (w, x) = (dense(0)?, dense(1)?);
+        let (w, x) = (dense(0)?, rounded(self.activation, operands[1])?);
         // Rows of x beyond the second dimension are just more rows.
         let x = x.reshaped([x.ne()[0], x.rows(), 1, 1]).ok_or(ReferenceError::Operand(1))?;
         let product =
@@ -93,7 +118,7 @@ impl OpDef for QMatmul {
             for (tokens, n) in [(1, 33), (3, 17), (19, 48)] {
                 cases.push(
                     Case::new(
-                        QMatmul { bias: false, residual: false },
+                        QMatmul { bias: false, residual: false, activation: DType::F32 },
                         vec![Operand::weight(dtype, &[K, n]), Operand::f32(&[Dim::from(K), t])],
                     )
                     .bounds(tokens, 5, 1)
@@ -104,7 +129,7 @@ impl OpDef for QMatmul {
         for dtype in [DType::F32, DType::Q8_0] {
             cases.push(
                 Case::new(
-                    QMatmul { bias: true, residual: true },
+                    QMatmul { bias: true, residual: true, activation: DType::F32 },
                     vec![
                         Operand::weight(dtype, &[64, 24]),
                         Operand::f32(&[Dim::from(64), t]),
@@ -118,7 +143,15 @@ impl OpDef for QMatmul {
         for dtype in [DType::Q8_0, DType::Q4_0, DType::Q4K, DType::Q6K] {
             cases.push(
                 Case::new(
-                    QMatmul { bias: false, residual: false },
+                    QMatmul { bias: false, residual: false, activation: DType::Q8A },
+                    vec![Operand::weight(dtype, &[1024, 40]), Operand::f32(&[Dim::from(1024), t])],
+                )
+                .bounds(2, 5, 1)
+                .tolerance(1e-5),
+            );
+            cases.push(
+                Case::new(
+                    QMatmul { bias: false, residual: false, activation: DType::F32 },
                     vec![Operand::weight(dtype, &[1024, 40]), Operand::typed(DType::Q8A, &[Dim::from(1024), t])],
                 )
                 .bounds(11, 5, 1)

@@ -89,7 +89,7 @@ impl OpDef for Rope {
             return Err(InferError::operand("x", x, "[head_dim, heads, tokens]"));
         }
         expect_ids("positions", operands[1], x.shape.dim(2))?;
-        if self.n_dims % 2 != 0 || x.shape.row().fixed().is_none_or(|d| self.n_dims > d) {
+        if !self.n_dims.is_multiple_of(2) || x.shape.row().fixed().is_none_or(|d| self.n_dims > d) {
             return Err(InferError::attribute("n_dims", format!("{} is odd or exceeds the head of {x}", self.n_dims)));
         }
         if let Some(factors) = operands.get(2)

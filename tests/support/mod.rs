@@ -1,22 +1,34 @@
 //! What the integration tests share: where the conformance data stands, and how its files are read.
 #![allow(dead_code)] // each test file uses a part of this
 
+pub mod random_graph;
 pub mod scripted;
 pub mod shapes;
+pub mod values;
 
+use std::io::Write;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
-/// The folder of conformance data; `None`, after saying so, where there is none.
+/// The folder of conformance data; `None` where there is none. Each test program says once which of the two it is.
+///
+/// # Panics
+/// If `ROCMFORGE_CONFORMANCE` points to nothing.
 pub fn conformance() -> Option<PathBuf> {
-    let folder = match std::env::var_os("ROCMFORGE_CONFORMANCE") {
-        Some(folder) => PathBuf::from(folder),
-        None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/conformance"),
-    };
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    eprintln!("conformance data absent ({}): skipped", folder.display());
-    None
+    static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
+    FOLDER.get_or_init(find_conformance).clone()
+}
+
+fn find_conformance() -> Option<PathBuf> {
+    let named = std::env::var_os("ROCMFORGE_CONFORMANCE").map(PathBuf::from);
+    let folder =
+        named.clone().unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/conformance"));
+    let found = folder.is_dir();
+    assert!(found || named.is_none(), "ROCMFORGE_CONFORMANCE is {}, which is no folder", folder.display());
+    // Not `eprintln`, which the test harness keeps to itself when a test passes.
+    let said = if found { "conformance data: tested against" } else { "conformance data absent: skipped," };
+    let _ = writeln!(std::io::stderr(), "{said} {}", folder.display());
+    found.then_some(folder)
 }
 
 /// A float64 matrix from a NumPy file: rows, columns, values.

@@ -81,7 +81,8 @@ impl Scripted {
         path
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    /// The file.
+    pub fn bytes(&self) -> Vec<u8> {
         let tokens = tokens();
         let (width, count) = (tokens.len().next_multiple_of(32), tokens.len());
         let mut writer = self.header(width, &tokens);

@@ -53,6 +53,9 @@ impl CpuWeights {
                 weight.direct = Some(copy);
             }
             weights.insert(slot.name.clone(), weight);
+            if !slot.rows {
+                source.release(&slot.name);
+            }
             done += bytes.len() as u64;
             if !progress(done) {
                 return Err(BackendError::Cancelled);

@@ -76,7 +76,8 @@ fn find(graph: &Graph, root: NodeId) -> Result<Found, String> {
                 }
                 mask = Some((m.clone(), operands[1], operands[2]));
             }
-            Op::KvMask(_) => return Err("two masks, or a mask before the soft cap".to_string()),
+            Op::KvMask(_) if capped => return Err("a mask before the soft cap".to_string()),
+            Op::KvMask(_) => return Err("two masks".to_string()),
             Op::Add(_) if additive.is_none() && !capped && outer == 1.0 => {
                 let ty = graph.ty(operands[1]);
                 if ty.shape.rank() != 2 || ty.shape.dims() != &graph.ty(at).shape.dims()[..2] {
@@ -84,6 +85,7 @@ fn find(graph: &Graph, root: NodeId) -> Result<Found, String> {
                 }
                 additive = Some(operands[1]);
             }
+            Op::Add(_) if additive.is_some() => return Err("two additive masks".to_string()),
             Op::Add(_) => return Err("an additive mask before a scale or soft cap".to_string()),
             Op::Unary(u) if u.kind == Activation::Tanh && !capped => capped = true,
             Op::Matmul(_) => break operands,
@@ -158,7 +160,7 @@ fn apply(graph: &mut Graph, cx: &mut PassContext<'_>, root: NodeId, found: Found
     let mut dead = vec![root];
     while let Some(id) = dead.pop() {
         let operands = graph.operands(id);
-        if !graph.node(id).op.is_source() && !matches!(graph.node(id).op, Op::KvAppend(_)) && graph.remove(id) {
+        if !graph.node(id).op.is_source() && !graph.node(id).op.appends() && graph.remove(id) {
             dead.extend(operands.iter().map(|v| v.node).filter(|&n| graph.contains(n)));
         }
     }

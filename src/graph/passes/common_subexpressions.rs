@@ -21,12 +21,12 @@ impl Pass for CommonSubexpressions {
         let mut seen: HashMap<(String, Vec<Value>), Vec<NodeId>> = HashMap::new();
         for id in graph.topological() {
             let node = graph.node(id);
-            if matches!(node.op, Op::Input(_) | Op::Weight(_) | Op::State(_) | Op::KvAppend(_) | Op::Custom(_)) {
+            if node.op.appends() || matches!(node.op, Op::Input(_) | Op::Weight(_) | Op::State(_) | Op::Custom(_)) {
                 continue;
             }
             let key = (node.op.name().to_string(), graph.operands(id).to_vec());
             let group = seen.entry(key).or_default();
-            let Some(&first) = group.iter().find(|&&other| graph.node(other).op == node.op) else {
+            let Some(&first) = group.iter().find(|&&other| equal(&graph.node(other).op, &node.op)) else {
                 group.push(id);
                 continue;
             };
@@ -40,4 +40,9 @@ impl Pass for CommonSubexpressions {
         }
         Ok(())
     }
+}
+
+/// Whether two ops compute the same bits: equal numbers are not enough, since 0 = −0.
+fn equal(a: &Op, b: &Op) -> bool {
+    a == b && a.attrs().iter().zip(b.attrs()).all(|(x, y)| x.1.to_string() == y.1.to_string())
 }

@@ -18,7 +18,7 @@ impl Pass for DeadNodes {
     fn run(&self, graph: &mut Graph, _: &mut PassContext<'_>) -> Result<(), EditError> {
         // Users come after what they use, so one backward sweep removes whole chains. Inputs stay: they are the graph's signature.
         for id in graph.topological().into_iter().rev() {
-            if !matches!(graph.node(id).op, Op::KvAppend(_) | Op::Input(_)) {
+            if !graph.node(id).op.appends() && !matches!(graph.node(id).op, Op::Input(_)) {
                 graph.remove(id);
             }
         }

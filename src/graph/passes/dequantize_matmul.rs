@@ -3,6 +3,7 @@
 use super::{Pass, PassContext, bytes};
 use crate::graph::{EditError, Graph, Value};
 use crate::ops::{Op, QMatmul};
+use crate::tensor::DType;
 
 pub struct DequantizeMatmul;
 
@@ -36,8 +37,12 @@ impl Pass for DequantizeMatmul {
                 cx.refused(graph, id, format!("weight {} is not a matrix", graph.describe(weight.node)));
                 continue;
             }
+            if !graph.ty(weight).dtype.is_weight() {
+                cx.refused(graph, id, format!("no matmul reads {}", graph.ty(weight).dtype));
+                continue;
+            }
             let (saved, launches) = if dequantized { (2 * bytes(graph, a), 1) } else { (0, 0) };
-            graph.replace(id, QMatmul { bias: false, residual: false }, &[weight, x])?;
+            graph.replace(id, QMatmul { bias: false, residual: false, activation: DType::F32 }, &[weight, x])?;
             cx.applied(graph, id, saved, launches);
             if dequantized && graph.users(Value::first(a.node)).is_empty() {
                 graph.remove(a.node);

@@ -8,10 +8,13 @@ mod dead_nodes;
 mod decision;
 mod dequantize_matmul;
 mod glu;
+mod glu_matmul;
+mod group_matmuls;
 mod matmul_bias;
 mod matmul_residual;
 mod quantize_activations;
 mod rms_norm_mul;
+mod rope_append;
 mod view_elimination;
 
 pub use decision::{Decision, Outcome};
@@ -46,6 +49,9 @@ pub const PASSES: &[&dyn Pass] = &[
     &glu::GluPass,
     &attention::AttentionPass,
     &view_elimination::ViewElimination,
+    &glu_matmul::GluMatmul,
+    &group_matmuls::GroupMatmuls,
+    &rope_append::RopeAppend,
     &quantize_activations::QuantizeActivations,
     &dead_nodes::DeadNodes,
 ];
@@ -74,7 +80,7 @@ pub enum PassError {
         /// The pass.
         pass: &'static str,
         /// What the graph said.
-        error: EditError,
+        error: Box<EditError>,
     },
     /// A pass broke the graph: a defect of the pass.
     #[error("after pass {pass}: {error}")]
@@ -82,7 +88,7 @@ pub enum PassError {
         /// The pass.
         pass: &'static str,
         /// The broken invariant.
-        error: VerifyError,
+        error: Box<VerifyError>,
     },
 }
 
@@ -102,9 +108,9 @@ pub fn run(graph: &mut Graph, target: &dyn Capabilities, options: &PassOptions) 
         let name = pass.name();
         if !options.disabled.iter().any(|d| d == name) {
             let mut cx = PassContext { target, pass: name, log: &mut log };
-            pass.run(graph, &mut cx).map_err(|error| PassError::Edit { pass: name, error })?;
+            pass.run(graph, &mut cx).map_err(|error| PassError::Edit { pass: name, error: Box::new(error) })?;
             if cfg!(debug_assertions) {
-                verify(graph).map_err(|error| PassError::Verify { pass: name, error })?;
+                verify(graph).map_err(|error| PassError::Verify { pass: name, error: Box::new(error) })?;
             }
         }
         if options.stop_after.as_deref() == Some(name) {

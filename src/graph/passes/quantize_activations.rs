@@ -1,10 +1,16 @@
 //! qmatmul(w, x) → qmatmul(w, quantize(x)) where the target multiplies integers; one `quantize` serves all matmuls of the same x.
+//!
+//! For a step of a few tokens there is no `quantize`: the matmul itself rounds (attribute `activation`), each thread for itself, which
+//! takes less time than another step.
 
 use super::{Pass, PassContext, bytes};
 use crate::graph::{EditError, Graph, Value};
 use crate::ops::{Op, Quantize};
 use crate::tensor::DType;
 use std::collections::HashMap;
+
+/// Steps of at most so many tokens round in the matmul.
+const FEW_TOKENS: usize = 8;
 
 pub struct QuantizeActivations;
 
@@ -20,19 +26,45 @@ impl Pass for QuantizeActivations {
     fn run(&self, graph: &mut Graph, cx: &mut PassContext<'_>) -> Result<(), EditError> {
         let mut quantized: HashMap<(Value, DType), Value> = HashMap::new();
         for id in graph.topological() {
-            let Op::QMatmul(matmul) = graph.node(id).op.clone() else { continue };
+            let mut op = graph.node(id).op.clone();
+            let (slot, activation) = match &mut op {
+                Op::QMatmul(op) => (1, &mut op.activation),
+                Op::QMatmulGroup(op) => (0, &mut op.activation),
+                Op::GluQMatmul(op) => (0, &mut op.activation),
+                _ => continue,
+            };
             let mut operands = graph.operands(id);
-            let (w, x) = (graph.ty(operands[0]), graph.ty(operands[1]));
-            let Some(k) = w.shape.row().fixed() else { continue };
-            let to = cx.target.activation_type(w.dtype, k);
-            if x.dtype != DType::F32 || to == DType::F32 {
+            let x = operands[slot];
+            if graph.ty(x).dtype != DType::F32 || *activation != DType::F32 {
                 continue;
             }
-            if k % to.block_len() != 0 {
+            let wanted: Vec<DType> = (0..operands.len())
+                .filter(|&slot| graph.node(id).op.is_matmul_weight(slot))
+                .filter_map(|slot| {
+                    let w = graph.ty(operands[slot]);
+                    Some(cx.target.activation_type(w.dtype, w.shape.row().fixed()?))
+                })
+                .collect();
+            let to = wanted.first().copied().unwrap_or(DType::F32);
+            if wanted.iter().any(|&w| w != to) {
+                // Grouping keeps weights with different activations apart, see `group_matmuls`.
+                cx.refused(graph, id, "its weights want activations of different types");
+                continue;
+            }
+            let k = graph.ty(x).shape.row().fixed().unwrap_or(0);
+            if to == DType::F32 {
+                continue;
+            }
+            if !k.is_multiple_of(to.block_len()) {
                 cx.refused(graph, id, format!("rows of {k} are no whole blocks of {to}"));
                 continue;
             }
-            let x = operands[1];
+            if graph.bounds.t <= FEW_TOKENS {
+                *activation = to;
+                graph.replace(id, op, &operands)?;
+                cx.applied(graph, id, 2 * bytes(graph, x), 1);
+                continue;
+            }
             let shared = quantized.get(&(x, to)).copied();
             let q = match shared {
                 Some(q) => q,
@@ -43,8 +75,8 @@ impl Pass for QuantizeActivations {
                 }
             };
             let saved = if shared.is_some() { bytes(graph, x) + bytes(graph, q) } else { 0 };
-            operands[1] = q;
-            graph.replace(id, matmul, &operands)?;
+            operands[slot] = q;
+            graph.replace(id, op, &operands)?;
             cx.applied(graph, id, saved, u32::from(shared.is_some()));
         }
         Ok(())

@@ -91,7 +91,11 @@ fn cont(graph: &mut Graph, cx: &mut PassContext<'_>, id: NodeId) -> Result<(), E
         base = graph.operands(base.node)[0];
     }
     let op = &graph.node(base.node).op;
-    if op.is_view() || matches!(op, Op::State(_) | Op::KvAppend(_)) {
+    if op.is_view() || op.appends() || matches!(op, Op::State(_)) {
+        return Ok(());
+    }
+    if matches!(op, Op::Weight(_)) && graph.is_output(Value::first(id)) {
+        cx.refused(graph, id, "an output that is a weight needs a copy");
         return Ok(());
     }
     drop_node(graph, cx, id, x, 1)

@@ -69,7 +69,7 @@ fn depth_first(graph: &Graph) -> Vec<NodeId> {
     let mut roots: Vec<NodeId> = graph.ids();
     // Appends and outputs in the order of their ids, then what is left.
     roots.sort_by_key(|&id| {
-        let wanted = matches!(graph.node(id).op, Op::KvAppend(_)) || graph.outputs().iter().any(|(_, v)| v.node == id);
+        let wanted = graph.node(id).op.appends() || graph.outputs().iter().any(|(_, v)| v.node == id);
         (!wanted, id)
     });
     for root in roots {
@@ -212,7 +212,7 @@ impl<'a> Planner<'a> {
             if let Place::Weight(w) = operand.place {
                 let slot = &mut self.weights[w.index()];
                 match op {
-                    Op::QMatmul(_) if operands.is_empty() => slot.matmul = true,
+                    op if op.is_matmul_weight(operands.len()) => slot.matmul = true,
                     Op::GetRows(_) if operands.is_empty() => slot.rows = true,
                     _ => slot.direct = true,
                 }
@@ -222,8 +222,8 @@ impl<'a> Planner<'a> {
         let mut results: SmallVec<[Operand; 1]> = SmallVec::new();
         for (out, ty) in self.graph.node(id).types.iter().enumerate() {
             let value = Value { node: id, out: out as u8 };
-            let result = if matches!(op, Op::KvAppend(_)) {
-                Operand { value, ..operands[0].clone() }
+            let result = if let Some(state) = op.state_operand(out) {
+                Operand { value, ..operands[state].clone() }
             } else {
                 self.buffer(value, ty)?
             };
@@ -258,10 +258,13 @@ impl<'a> Planner<'a> {
                 let [k, rows, ..] = results[0].ty.shape.eval(bounds);
                 ((operands[0].ty.dtype.row_bytes(k).unwrap_or(0) * rows) as u64, bytes(&results[0]))
             }
-            Op::KvAppend(_) => {
-                let x = &operands[1].ty;
-                let written = TensorType::new(results[0].ty.dtype, x.shape.clone()).bytes(bounds).unwrap_or(0);
-                (bytes(&operands[1]), written as u64)
+            Op::KvAppend(_) | Op::RopeKvAppend(_) => {
+                let is_state = |o: &&Operand| matches!(o.place, Place::State(_));
+                let read: u64 = operands.iter().filter(|o| !is_state(o)).map(bytes).sum();
+                // The new rows take as many elements as they are read from.
+                let new = operands.iter().filter(|o| !is_state(o) && o.ty.dtype == DType::F32);
+                let width = results.iter().find(is_state).map_or(4, |r| r.ty.dtype.block_bytes()) as u64;
+                (read, new.map(bytes).sum::<u64>() / 4 * width)
             }
             _ => (operands.iter().map(bytes).sum(), results.iter().map(bytes).sum()),
         };

@@ -62,7 +62,7 @@ pub enum CheckError {
 /// while the contents of both are still needed.
 pub fn check(plan: &Plan) -> Result<(), CheckError> {
     for (i, b) in plan.buffers.iter().enumerate() {
-        let end = b.offset.checked_add(b.bytes).unwrap_or(usize::MAX);
+        let end = b.offset.saturating_add(b.bytes);
         if end > plan.arena.bytes {
             return Err(CheckError::OutsideArena { buffer: i as u32, end, arena: plan.arena.bytes });
         }

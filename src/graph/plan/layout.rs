@@ -79,7 +79,9 @@ pub(super) fn need(op: &Op, slot: usize) -> Need {
     match op {
         Op::Cont(_) => Need::Any,
         Op::Matmul(_) if slot == 0 => Need::Any,
-        Op::QMatmul(_) | Op::Quantize(_) | Op::Custom(_) | Op::GetRows(_) => Need::Contiguous,
+        Op::QMatmul(_) | Op::QMatmulGroup(_) | Op::GluQMatmul(_) | Op::Quantize(_) | Op::Custom(_) | Op::GetRows(_) => {
+            Need::Contiguous
+        }
         _ => Need::Rows,
     }
 }

@@ -32,6 +32,23 @@ impl Map {
         Ok(Map { map: Some(map_file(&file).map_err(|error| GgufError::Io { doing: "map the file", error })?) })
     }
 
+    /// Tells the system that this range is not needed soon: its pages leave memory and come back from the file when read again.
+    /// Only a hint; whatever the answer, the bytes stay what they are.
+    #[allow(unsafe_code)]
+    pub(super) fn release(&self, range: std::ops::Range<usize>) {
+        #[cfg(unix)]
+        if let Some(map) = &self.map
+            && range.start < range.end
+            && range.end <= map.len()
+        {
+            // SAFETY: dropping the pages of a read-only mapping of a file loses nothing: they are read from the file again, with
+            // the same bytes, when a slice of the map is next used.
+            let _ = unsafe {
+                map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.end - range.start)
+            };
+        }
+    }
+
     /// The file's bytes.
     pub(super) fn bytes(&self) -> &[u8] {
         self.map.as_deref().unwrap_or_default()

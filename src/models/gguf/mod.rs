@@ -48,6 +48,7 @@ pub struct Gguf {
 enum Bytes {
     Mapped(Map),
     Owned(Arc<[u8]>),
+    Static(&'static [u8]),
 }
 
 impl Bytes {
@@ -55,6 +56,7 @@ impl Bytes {
         match self {
             Bytes::Mapped(map) => map.bytes(),
             Bytes::Owned(bytes) => bytes,
+            Bytes::Static(bytes) => bytes,
         }
     }
 }
@@ -79,10 +81,22 @@ impl Gguf {
     /// # Errors
     /// See [`GgufError`].
     pub fn from_bytes(bytes: impl Into<Arc<[u8]>>) -> Result<Gguf, GgufError> {
-        let bytes = bytes.into();
-        let header = Header::parse(&bytes)?;
+        Gguf::in_memory(Bytes::Owned(bytes.into()))
+    }
+
+    /// Parses a file that is part of the program, with the same checks as [`Gguf::open`] and without a copy. Tensors are
+    /// aligned as far as `bytes` is.
+    ///
+    /// # Errors
+    /// See [`GgufError`].
+    pub fn from_static(bytes: &'static [u8]) -> Result<Gguf, GgufError> {
+        Gguf::in_memory(Bytes::Static(bytes))
+    }
+
+    fn in_memory(bytes: Bytes) -> Result<Gguf, GgufError> {
+        let header = Header::parse(bytes.as_slice())?;
         header.check_data()?;
-        Ok(Gguf { header, bytes: Bytes::Owned(bytes), path: None })
+        Ok(Gguf { header, bytes, path: None })
     }
 
     /// All that the file says before the tensor data.
@@ -133,6 +147,15 @@ impl Gguf {
     pub fn data(&self, tensor: &TensorInfo) -> &[u8] {
         let range = self.header.data_range(tensor);
         range.and_then(|range| self.bytes.as_slice().get(range)).unwrap_or_default()
+    }
+}
+
+impl Gguf {
+    /// Lets the pages of a tensor leave memory after it was copied elsewhere. Its data can still be read, from the file again.
+    pub fn release(&self, tensor: &TensorInfo) {
+        if let (Bytes::Mapped(map), Some(range)) = (&self.bytes, self.header.data_range(tensor)) {
+            map.release(range);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 /// An instruction set level. Higher levels compare greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -77,6 +78,25 @@ impl FromStr for Level {
     fn from_str(s: &str) -> Result<Self, UnknownLevel> {
         Level::ALL.into_iter().find(|l| l.name().eq_ignore_ascii_case(s)).ok_or_else(|| UnknownLevel(s.into()))
     }
+}
+
+/// How far ahead a kernel that streams memory once should prefetch, in bytes; 0 where the processor's own prefetching does
+/// better alone. (Measured: Intel's Emerald Rapids gains 10–35 % on decoding products, AMD's Zen 4 loses 7–18 %.)
+pub(crate) fn prefetch_distance() -> usize {
+    /// A fact about the processor; asking it each time would cost a trip to a hypervisor.
+    static DISTANCE: OnceLock<usize> = OnceLock::new();
+    *DISTANCE.get_or_init(|| if is_intel() { 4096 } else { 0 })
+}
+
+#[cfg(target_arch = "x86_64")]
+fn is_intel() -> bool {
+    let id = std::arch::x86_64::__cpuid(0);
+    [id.ebx, id.edx, id.ecx] == [b"Genu", b"ineI", b"ntel"].map(|part| u32::from_le_bytes(*part))
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn is_intel() -> bool {
+    false
 }
 
 #[cfg(test)]

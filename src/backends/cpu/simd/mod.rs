@@ -9,6 +9,7 @@
 
 pub mod activations;
 pub mod attention;
+pub mod bandwidth;
 mod isa;
 mod lanes;
 mod math;

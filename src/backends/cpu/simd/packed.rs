@@ -23,7 +23,7 @@
 //! depend on the instruction set.
 
 use super::lanes::LANES;
-use super::memory::{AlignedBuf, AllocError, Ptr};
+use super::memory::{AlignedBuf, AllocError};
 use crate::tensor::DType;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -91,21 +91,26 @@ const fn group(dtype: DType) -> Option<(usize, usize)> {
     })
 }
 
-/// Rows shorter than this are multiplied in f32. The rounding errors of quantized activations do not average out over a short
-/// sum, and a model this narrow is small enough that exactness is worth more than speed.
-const MIN_INTEGER_K: usize = 768;
+/// Quantized rows shorter than this are unpacked to f32. The rounding errors of quantized activations do not average out over a
+/// short sum, and a model this narrow is small enough that exactness is worth more than memory.
+const MIN_QUANTIZED_K: usize = 768;
 
-pub(crate) const fn class(dtype: DType, k: usize) -> Class {
+/// The type in which rows of `k` weights of type `dtype` are packed.
+pub const fn packed_type(dtype: DType, k: usize) -> DType {
+    if dtype.is_quantized() && is_supported(dtype) && k < MIN_QUANTIZED_K { DType::F32 } else { dtype }
+}
+
+pub(crate) const fn class(dtype: DType) -> Class {
     match dtype {
         DType::F32 | DType::F16 | DType::Bf16 => Class::Float,
-        t if group(t).is_some() && k >= MIN_INTEGER_K => Class::Integer,
+        t if group(t).is_some() => Class::Integer,
         _ => Class::Generic,
     }
 }
 
 /// The type that activations must have to be multiplied with rows of `k` weights of this type: [`DType::Q8A`] or [`DType::F32`].
 pub const fn activation_type(weights: DType, k: usize) -> DType {
-    match class(weights, k) {
+    match class(packed_type(weights, k)) {
         Class::Integer => DType::Q8A,
         Class::Float | Class::Generic => DType::F32,
     }
@@ -129,18 +134,19 @@ pub(crate) fn panel_bytes(dtype: DType, k: usize) -> Option<usize> {
         DType::F32 => k.checked_mul(64),
         DType::F16 | DType::Bf16 => k.div_ceil(2).checked_mul(64),
         _ => match group(dtype) {
-            Some((blocks, bytes)) if k >= MIN_INTEGER_K => (k / 32).div_ceil(blocks).checked_mul(bytes),
-            _ => dtype.row_bytes(k)?.checked_mul(PANEL_ROWS),
+            Some((blocks, bytes)) => (k / 32).div_ceil(blocks).checked_mul(bytes),
+            None => dtype.row_bytes(k)?.checked_mul(PANEL_ROWS),
         },
     }
 }
 
 /// Bytes that [`PackedMatrix::pack`] allocates. `None` for shapes and types that cannot be packed.
 pub fn packed_bytes(dtype: DType, rows: usize, k: usize) -> Option<usize> {
-    if !is_supported(dtype) {
+    if !is_supported(dtype) || !k.is_multiple_of(dtype.block_len()) {
         return None;
     }
-    let bytes = match class(dtype, k) {
+    let dtype = packed_type(dtype, k);
+    let bytes = match class(dtype) {
         Class::Generic => dtype.row_bytes(k)?.checked_mul(rows)?,
         Class::Float | Class::Integer => panel_bytes(dtype, k)?.checked_mul(rows.div_ceil(PANEL_ROWS))?,
     };
@@ -150,6 +156,8 @@ pub fn packed_bytes(dtype: DType, rows: usize, k: usize) -> Option<usize> {
 /// A matrix of `rows` rows of length `k`, packed for the kernels.
 #[derive(Debug)]
 pub struct PackedMatrix {
+    /// The type of the rows that it was packed from.
+    source: DType,
     dtype: DType,
     rows: usize,
     k: usize,
@@ -168,18 +176,20 @@ impl PackedMatrix {
         if src.len() != expected {
             return Err(PackError::Length { dtype, rows, k, expected, actual: src.len() });
         }
-        if class(dtype, k) == Class::Generic {
+        if class(packed.dtype) == Class::Generic {
             packed.data.as_mut_slice().copy_from_slice(src);
             return Ok(packed);
         }
         let (row_bytes, panel) = (packed.row_bytes(), packed.panel_bytes());
+        let to = packed.dtype;
         if panel == 0 || src.is_empty() {
             return Ok(packed);
         }
         packed.data.as_mut_slice().par_chunks_mut(panel).zip(src.par_chunks(PANEL_ROWS * row_bytes)).for_each(
             |(panel, src)| {
+                let mut floats = vec![0.0; if to == dtype { 0 } else { k }];
                 for (r, row) in src.chunks_exact(row_bytes).enumerate() {
-                    pack_row(dtype, row, r, panel);
+                    pack_row(to, converted(dtype, to, row, &mut floats), r, panel);
                 }
             },
         );
@@ -192,7 +202,7 @@ impl PackedMatrix {
     /// As [`pack`](PackedMatrix::pack).
     pub fn zeroed(dtype: DType, rows: usize, k: usize) -> Result<PackedMatrix, PackError> {
         let bytes = packed_bytes(dtype, rows, k).ok_or(PackError::Shape { dtype, rows, k })?;
-        Ok(PackedMatrix { dtype, rows, k, data: AlignedBuf::zeroed(bytes)? })
+        Ok(PackedMatrix { source: dtype, dtype: packed_type(dtype, k), rows, k, data: AlignedBuf::zeroed(bytes)? })
     }
 
     /// Packs one row into a matrix made by [`zeroed`](PackedMatrix::zeroed); a row may be packed once.
@@ -200,7 +210,8 @@ impl PackedMatrix {
     /// # Errors
     /// [`PackError::Length`] if the row has another length than the matrix's rows, [`PackError::Shape`] if there is no such row.
     pub fn pack_row(&mut self, row: usize, src: &[u8]) -> Result<(), PackError> {
-        let (dtype, rows, k, row_bytes, panel) = (self.dtype, self.rows, self.k, self.row_bytes(), self.panel_bytes());
+        let (dtype, rows, k, row_bytes, panel) = (self.source, self.rows, self.k, self.row_bytes(), self.panel_bytes());
+        let to = self.dtype;
         if row >= rows {
             return Err(PackError::Shape { dtype, rows: row, k });
         }
@@ -208,15 +219,21 @@ impl PackedMatrix {
             return Err(PackError::Length { dtype, rows: 1, k, expected: row_bytes, actual: src.len() });
         }
         let data = self.data.as_mut_slice();
-        if class(dtype, k) == Class::Generic {
+        if class(to) == Class::Generic {
             data[row * row_bytes..][..row_bytes].copy_from_slice(src);
         } else {
-            pack_row(dtype, src, row % PANEL_ROWS, &mut data[row / PANEL_ROWS * panel..][..panel]);
+            let mut floats = vec![0.0; if to == dtype { 0 } else { k }];
+            pack_row(
+                to,
+                converted(dtype, to, src, &mut floats),
+                row % PANEL_ROWS,
+                &mut data[row / PANEL_ROWS * panel..][..panel],
+            );
         }
         Ok(())
     }
 
-    /// The weights' type.
+    /// The type in which the weights are packed: [`packed_type`] of the rows that it was packed from.
     pub fn dtype(&self) -> DType {
         self.dtype
     }
@@ -247,16 +264,26 @@ impl PackedMatrix {
     }
 
     pub(crate) fn row_bytes(&self) -> usize {
-        self.dtype.row_bytes(self.k).expect("checked when the matrix was made")
+        self.source.row_bytes(self.k).expect("checked when the matrix was made")
+    }
+
+    /// The first packed byte, as kernels address it.
+    pub(crate) fn as_ptr(&self) -> *const u8 {
+        self.data.as_ptr()
     }
 
     pub(crate) fn panel_bytes(&self) -> usize {
         panel_bytes(self.dtype, self.k).expect("checked when the matrix was made")
     }
+}
 
-    pub(crate) fn data(&self) -> &[u8] {
-        self.data.as_slice()
+/// A row's bytes in the type in which it is packed; `floats` holds a row if that is another.
+fn converted<'a>(from: DType, to: DType, row: &'a [u8], floats: &'a mut [f32]) -> &'a [u8] {
+    if from == to {
+        return row;
     }
+    crate::tensor::quant::dequantize_row(from, row, floats).expect("a row of whole blocks and as many floats");
+    bytemuck::cast_slice(floats)
 }
 
 /// Panel ranges of nearly equal size for `threads` threads: the range of thread `tid`.
@@ -264,14 +291,6 @@ pub fn share(panels: usize, tid: usize, threads: usize) -> Range<usize> {
     let (each, more) = (panels / threads, panels % threads);
     let start = tid * each + tid.min(more);
     start..start + each + usize::from(tid < more)
-}
-
-/// Views of a packed matrix are shared by threads that only read it.
-impl PackedMatrix {
-    /// The packed bytes, as kernels address them.
-    pub(crate) fn ptr(&self) -> Ptr<u8> {
-        Ptr::new(self.data.as_ptr().cast_mut())
-    }
 }
 
 /// Writes row `r` (0..16) of a panel that is zero where the row goes.
@@ -454,7 +473,7 @@ mod tests {
                 let src = vec![0x5au8; dtype.row_bytes(k).unwrap() * rows];
                 let packed = PackedMatrix::pack(dtype, rows, k, &src).unwrap();
                 assert_eq!(packed.bytes(), bytes, "{dtype} {rows} x {k}");
-                assert_eq!(packed.data().len(), bytes);
+                assert_eq!(packed.data.len(), bytes);
             }
         }
     }
@@ -492,7 +511,7 @@ mod tests {
             for r in (0..rows).rev() {
                 singly.pack_row(r, &src[r * row..][..row]).unwrap();
             }
-            assert_eq!(whole.data(), singly.data(), "{dtype}");
+            assert_eq!(whole.data.as_slice(), singly.data.as_slice(), "{dtype}");
         }
     }
 

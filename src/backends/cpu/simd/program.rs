@@ -12,8 +12,9 @@ use crate::ops::{Op, TensorType};
 use crate::tensor::{Bounds, DType};
 use std::any::Any;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The KV caches of a session.
 pub(crate) struct CpuStates {
@@ -103,6 +104,8 @@ pub(crate) struct CpuProgram {
     pool: Arc<Mutex<Pool>>,
     fault: Fault,
     failure: Mutex<Option<(usize, String)>>,
+    /// With profiling: nanoseconds from the start of the run to the start of each step, and to the end.
+    starts: Vec<AtomicU64>,
     /// Keeps what the views of weights point to.
     _weights: Arc<CpuWeights>,
 }
@@ -140,6 +143,7 @@ impl CpuProgram {
             pool,
             fault: Fault::default(),
             failure: Mutex::new(None),
+            starts: Vec::new(),
             _weights: Arc::clone(&weights),
         };
         for output in &plan.outputs {
@@ -170,8 +174,8 @@ impl CpuProgram {
             Place::Weight(w) => plan.weights.get(w.index()).and_then(|slot| weights.get(&slot.name)),
             _ => None,
         };
-        let packed = step.operands.first().and_then(weight_of).and_then(|w| w.packed.as_ref());
-        let extra = steps::prepare(step, packed).map_err(|reason| unsupported(&name, &reason))?;
+        let packed: Vec<_> = step.operands.iter().map(|o| weight_of(o).and_then(|w| w.packed.as_ref())).collect();
+        let extra = steps::prepare(step, &packed).map_err(|reason| unsupported(&name, &reason))?;
         let first = self.symbolic.len();
         for (slot, operand) in step.operands.iter().chain(&step.results).enumerate() {
             let base = match operand.place {
@@ -180,8 +184,8 @@ impl CpuProgram {
                 Place::Weight(w) => {
                     let weight = &plan.weights[w.index()].name;
                     let in_file = matches!(step.op, Op::GetRows(_)) && slot == 0;
-                    let bytes = match (&step.op, in_file) {
-                        (Op::QMatmul(_), _) if slot == 0 => Some(&[][..]), // read through `extra`
+                    let bytes = match (step.op.is_matmul_weight(slot), in_file) {
+                        (true, _) => Some(&[][..]), // read through `extra`
                         (_, true) => weights.file_bytes(weight),
                         _ => weights.get(weight).and_then(|w| w.direct.as_ref()).map(AlignedBuf::as_slice),
                     };
@@ -258,12 +262,19 @@ impl Program for CpuProgram {
         let scratch = self.scratch.view();
         let stop_at = AtomicUsize::new(usize::MAX);
         let this = &*self;
+        let profiling = !this.starts.is_empty();
+        let begin = Instant::now();
+        let note = |i: usize| {
+            if let Some(start) = this.starts.get(i) {
+                start.store(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
+            }
+        };
         let walk = |tid: usize| {
             // SAFETY: the scratch has `scratch_each` bytes for each of the pool's threads, and each thread takes its own.
             let scratch = unsafe { scratch.add(tid * this.scratch_each).slice_mut(this.scratch_each) };
             let mut worker = Worker { level: this.level, tid, threads, scratch, step: 0, fault: &this.fault };
             for (i, step) in this.steps.iter().enumerate() {
-                if step.barrier {
+                if step.barrier || profiling {
                     // Only thread 0 decides to stop, and before the barrier, so that all threads stop at the same step.
                     if tid == 0 && (cancel.load(Ordering::Relaxed) || this.failed()) {
                         stop_at.store(i, Ordering::Relaxed);
@@ -271,6 +282,9 @@ impl Program for CpuProgram {
                     if pool.barrier_wait().is_err() || i >= stop_at.load(Ordering::Relaxed) {
                         return;
                     }
+                }
+                if tid == 0 {
+                    note(i);
                 }
                 let views = &this.views[step.views.clone()];
                 let (operands, results) = views.split_at(step.operands);
@@ -282,6 +296,9 @@ impl Program for CpuProgram {
                 if let Err(reason) = unsafe { steps::run(&bound, &mut worker) } {
                     *this.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some((i, reason));
                 }
+            }
+            if profiling && pool.barrier_wait().is_ok() && tid == 0 {
+                note(this.steps.len());
             }
         };
         let outcome = pool.run(&walk);
@@ -313,6 +330,16 @@ impl Program for CpuProgram {
 
     fn allocated(&self) -> MemoryBill {
         MemoryBill { arena: self.arena.len(), scratch: self.scratch.len(), ..MemoryBill::default() }
+    }
+
+    fn set_profiling(&mut self, on: bool) {
+        let steps = if on { self.steps.len() + 1 } else { 0 };
+        self.starts = (0..steps).map(|_| AtomicU64::new(0)).collect();
+    }
+
+    fn step_times(&self) -> Vec<Duration> {
+        let starts: Vec<u64> = self.starts.iter().map(|s| s.load(Ordering::Relaxed)).collect();
+        starts.windows(2).map(|w| Duration::from_nanos(w[1].saturating_sub(w[0]))).collect()
     }
 }
 

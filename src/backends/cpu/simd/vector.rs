@@ -245,7 +245,7 @@ fn silu<S: Simd>(s: S, x: S::F) -> S::F {
 fn gelu<S: Simd>(s: S, x: S::F) -> S::F {
     // ½(1 + tanh u) is sigmoid(2u).
     let cubic = s.fma(s.mul(x, x), s.splat(0.044_715), s.splat(1.0));
-    s.mul(x, sigmoid(s, s.mul(s.mul(x, cubic), s.splat(1.595_769_1))))
+    s.mul(x, sigmoid(s, s.mul(s.mul(x, cubic), s.splat(1.595_769))))
 }
 
 #[inline(always)]

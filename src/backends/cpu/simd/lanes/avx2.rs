@@ -4,7 +4,7 @@
 //! saturate it, and narrower ones let several pair sums accumulate in 16 bits before `vpmaddwd` widens them. Weights of
 //! eight bits are made signed and their sign moved to the activations.
 
-use super::{Kernel, LANES, Level, Simd};
+use super::{Kernel, LANES, Simd};
 use std::arch::x86_64::*;
 
 /// AVX2, FMA and F16C.
@@ -57,7 +57,6 @@ unsafe impl Simd for Avx2 {
     type F = [__m256; 2];
     type I = [__m256i; 2];
 
-    const LEVEL: Level = Level::Avx2;
     const ROWS: usize = 1;
     const TOKENS: usize = 4;
     const SHIFTED: bool = false;
@@ -224,6 +223,11 @@ unsafe impl Simd for Avx2 {
             _mm256_cvtepu8_epi32(_mm_loadl_epi64(p.add(8).cast()))
         ]);
         self.to_f(i)
+    }
+
+    #[inline(always)]
+    fn prefetch(self, p: *const u8) {
+        isa!(_mm_prefetch::<_MM_HINT_T1>(p.cast()))
     }
 
     #[inline(always)]

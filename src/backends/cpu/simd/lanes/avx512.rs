@@ -1,6 +1,6 @@
 //! Sixteen lanes as one AVX-512 register.
 
-use super::{Kernel, Level, Simd};
+use super::{Kernel, Simd};
 use std::arch::x86_64::*;
 
 /// AVX-512 F, BW, VL, DQ and VNNI.
@@ -27,7 +27,6 @@ unsafe impl Simd for Avx512 {
     type F = __m512;
     type I = __m512i;
 
-    const LEVEL: Level = Level::Avx512;
     const ROWS: usize = 4;
     const TOKENS: usize = 8;
     const SHIFTED: bool = true;
@@ -177,6 +176,11 @@ unsafe impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn load_u8(self, p: *const u8) -> __m512 {
         isa!(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()))))
+    }
+
+    #[inline(always)]
+    fn prefetch(self, p: *const u8) {
+        isa!(_mm_prefetch::<_MM_HINT_T1>(p.cast()))
     }
 
     #[inline(always)]

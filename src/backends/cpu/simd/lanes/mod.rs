@@ -5,8 +5,6 @@
 //! that a kernel calls in its loops is `#[inline(always)]`, so it is compiled with those features. Kernels use no closures in
 //! their loops, as those would be compiled without.
 
-use super::isa::Level;
-
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -43,8 +41,6 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
     /// Sixteen i32, also seen as 64 bytes or 32 u16.
     type I: Copy;
 
-    /// The level this is.
-    const LEVEL: Level;
     /// Rows of four vectors that a float kernel accumulates at a time: bounded by registers.
     const ROWS: usize;
     /// Tokens that one pass of an integer matrix kernel takes: bounded by registers.
@@ -56,7 +52,7 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
     /// The token.
     ///
     /// # Safety
-    /// The processor has the level ([`Level::is_available`]).
+    /// The processor has the level (`Level::is_available`).
     unsafe fn assume() -> Self;
 
     /// Runs the kernel compiled with the level's target features.
@@ -105,6 +101,7 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
     /// The bits of the lanes.
     fn to_bits(self, a: Self::F) -> Self::I;
     /// The lanes of these bits.
+    #[allow(clippy::wrong_self_convention)]
     fn from_bits(self, a: Self::I) -> Self::F;
 
     /// 16 half-precision numbers.
@@ -123,6 +120,9 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// 16 bytes are readable at `p`.
     unsafe fn load_u8(self, p: *const u8) -> Self::F;
+
+    /// Asks for the cache line of an address, which need not be readable, in the second-level cache.
+    fn prefetch(self, p: *const u8);
 
     /// All i32 lanes `x`.
     fn splat_i(self, x: i32) -> Self::I;

@@ -1,6 +1,6 @@
 //! Sixteen lanes as plain arrays: the level every machine has, and the yardstick for the others.
 
-use super::{Kernel, LANES, Level, Simd};
+use super::{Kernel, LANES, Simd};
 use half::f16;
 
 #[derive(Clone, Copy)]
@@ -27,7 +27,6 @@ unsafe impl Simd for Portable {
     type F = [f32; LANES];
     type I = Ints;
 
-    const LEVEL: Level = Level::Portable;
     const ROWS: usize = 1;
     const TOKENS: usize = 4;
     const SHIFTED: bool = true;
@@ -184,6 +183,9 @@ unsafe impl Simd for Portable {
         // SAFETY: i < 16, and 16 bytes are readable.
         lanewise!(i => f32::from(unsafe { *p.add(i) }))
     }
+
+    #[inline(always)]
+    fn prefetch(self, _: *const u8) {}
 
     #[inline(always)]
     fn splat_i(self, x: i32) -> Self::I {

@@ -2,7 +2,7 @@
 
 use super::super::lanes::{Kernel, LANES, Simd};
 use super::super::packed::{PANEL_ROWS, panel_bytes};
-use super::Args;
+use super::{Args, TILE_BUDGET};
 use crate::tensor::{DType, quant};
 use std::marker::PhantomData;
 
@@ -91,20 +91,18 @@ pub(super) unsafe fn run<S: Simd>(s: S, args: &Args) {
     }
 }
 
+/// Panels as they are, as many at a time as stay in the second-level cache while all tokens pass.
 unsafe fn direct<S: Simd, W: Weights>(s: S, a: &Args) {
     let panel = panel_bytes(a.dtype, a.k).expect("checked when the matrix was packed");
-    if a.tokens <= S::TOKENS {
+    let at_a_time = if a.tokens <= S::TOKENS { a.to - a.from } else { (TILE_BUDGET / panel.max(1)).max(1) };
+    let mut first = a.from;
+    while first < a.to {
+        let count = at_a_time.min(a.to - first);
         for (t, n) in a.tokens(S::TOKENS) {
-            // SAFETY: the panels exist.
-            unsafe { tokens::<S, W>(s, a, a.weights.add(a.from * panel), panel, a.from, a.to - a.from, t, n) };
+            // SAFETY: panels first .. first + count exist.
+            unsafe { tokens::<S, W>(s, a, a.weights.add(first * panel), panel, first, count, t, n) };
         }
-        return;
-    }
-    for p in a.from..a.to {
-        for (t, n) in a.tokens(S::TOKENS) {
-            // SAFETY: panel p exists.
-            unsafe { tokens::<S, W>(s, a, a.weights.add(p * panel), panel, p, 1, t, n) };
-        }
+        first += count;
     }
 }
 
@@ -210,6 +208,7 @@ unsafe fn tokens<S: Simd, W: Weights>(
                     x_stride: a.x_row_bytes / 4,
                     out,
                     out_stride: a.out_stride,
+                    ahead: if n <= 4 { a.ahead } else { 0 },
                     layout: PhantomData,
                 })
             }
@@ -264,6 +263,8 @@ struct Micro<W, const T: usize, const U: usize> {
     x_stride: usize,
     out: *mut f32,
     out_stride: usize,
+    /// Bytes to prefetch ahead; 0 for none.
+    ahead: usize,
     layout: PhantomData<W>,
 }
 
@@ -330,6 +331,12 @@ impl<W: Weights, const T: usize, const U: usize> Kernel for Micro<W, T, U> {
                 let panel = self.weights.add(p * self.panel);
                 let mut k = 0;
                 while k + U * BLOCK <= self.k {
+                    if self.ahead > 0 {
+                        let at = panel.add(k / 2 * W::PAIR);
+                        for line in (0..U * BLOCK / 2 * W::PAIR).step_by(64) {
+                            s.prefetch(at.wrapping_add(self.ahead + line));
+                        }
+                    }
                     self.blocks::<S, U>(s, panel, k, &mut total);
                     k += U * BLOCK;
                 }

@@ -31,8 +31,6 @@ pub(super) trait Format: 'static {
     const GROUP: usize;
     /// Bytes of a group.
     const GROUP_BYTES: usize;
-    /// Whether unpacking costs so little that a tile of unpacked weights does not pay.
-    const PLAIN: bool = false;
 
     /// Block `j` of a group.
     ///
@@ -115,7 +113,7 @@ unsafe fn looked_up<S: Simd>(s: S, p: *const u8, table: &[u8; 16]) -> [S::I; 8] 
 }
 
 macro_rules! format {
-    ($(#[$doc:meta])* $name:ident: $mode:ident, $bits:literal bits, $group:literal blocks in $bytes:expr $(, plain $plain:literal)?;
+    ($(#[$doc:meta])* $name:ident: $mode:ident, $bits:literal bits, $group:literal blocks in $bytes:expr;
      |$s:ident, $p:ident, $j:ident| $body:expr) => {
         $(#[$doc])*
         pub(super) struct $name;
@@ -125,7 +123,6 @@ macro_rules! format {
             const BITS: u32 = $bits;
             const GROUP: usize = $group;
             const GROUP_BYTES: usize = $bytes;
-            $(const PLAIN: bool = $plain;)?
 
             #[inline(always)]
             unsafe fn load<S: Simd>($s: S, $p: *const u8, $j: usize) -> Block<S> {
@@ -137,7 +134,7 @@ macro_rules! format {
 }
 
 format! {
-    Q8_0: SCALE, 8 bits, 2 blocks in 1088, plain true;
+    Q8_0: SCALE, 8 bits, 2 blocks in 1088;
     |s, p, j| {
         let mut q = [s.splat_i(0); 8];
         for (i, q) in q.iter_mut().enumerate() {

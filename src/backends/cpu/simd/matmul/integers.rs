@@ -3,8 +3,8 @@
 use super::super::activations::{BYTES, DS, OFF, OFF16, QS};
 use super::super::lanes::{Kernel, LANES, Simd};
 use super::super::packed::{PANEL_ROWS, panel_bytes};
-use super::Args;
 use super::formats::*;
+use super::{Args, Tokens};
 use crate::tensor::DType;
 use std::marker::PhantomData;
 
@@ -14,26 +14,25 @@ pub(super) unsafe fn run<S: Simd>(s: S, args: &Args) {
     // SAFETY: the caller's promise; each format reads the layout of its type.
     unsafe {
         match args.dtype {
-            DType::Q8_0 => product::<S, Q8_0, Tile<SCALE, 8>>(s, args),
-            DType::Q4_0 => product::<S, Q4_0, Tile<SCALE, 4>>(s, args),
-            DType::Q5_0 => product::<S, Q5_0, Tile<SCALE, 5>>(s, args),
-            DType::Iq4Nl => product::<S, Iq4Nl, Tile<SCALE, 8>>(s, args),
-            DType::Iq4Xs => product::<S, Iq4Xs, Tile<SCALE, 8>>(s, args),
-            DType::Mxfp4 => product::<S, Mxfp4, Tile<SCALE, 8>>(s, args),
-            DType::Q4_1 => product::<S, Q4_1, Tile<MINIMUM, 4>>(s, args),
-            DType::Q5_1 => product::<S, Q5_1, Tile<MINIMUM, 5>>(s, args),
-            DType::Q4K => product::<S, Q4K, Tile<MINIMUM, 4>>(s, args),
-            DType::Q5K => product::<S, Q5K, Tile<MINIMUM, 5>>(s, args),
-            DType::Q6K => product::<S, Q6K, Tile<HALVES, 6>>(s, args),
+            DType::Q8_0 => product::<S, Q8_0, SCALE, 8>(s, args),
+            DType::Q4_0 => product::<S, Q4_0, SCALE, 4>(s, args),
+            DType::Q5_0 => product::<S, Q5_0, SCALE, 5>(s, args),
+            DType::Iq4Nl => product::<S, Iq4Nl, SCALE, 8>(s, args),
+            DType::Iq4Xs => product::<S, Iq4Xs, SCALE, 8>(s, args),
+            DType::Mxfp4 => product::<S, Mxfp4, SCALE, 8>(s, args),
+            DType::Q4_1 => product::<S, Q4_1, MINIMUM, 4>(s, args),
+            DType::Q5_1 => product::<S, Q5_1, MINIMUM, 5>(s, args),
+            DType::Q4K => product::<S, Q4K, MINIMUM, 4>(s, args),
+            DType::Q5K => product::<S, Q5K, MINIMUM, 5>(s, args),
+            DType::Q6K => product::<S, Q6K, HALVES, 6>(s, args),
             other => unreachable!("{other} is not an integer type"),
         }
     }
 }
 
 /// Few tokens: panels as they are. Many: a few panels are unpacked into tiles, which all tokens then pass, so that unpacking is
-/// paid once and a group of tokens stays in the first-level cache while it meets the tiles. Formats that need no unpacking are
-/// taken as many panels at a time.
-unsafe fn product<S: Simd, F: Format, T: Format>(s: S, a: &Args) {
+/// paid once and a group of tokens stays in the first-level cache while it meets the tiles.
+unsafe fn product<S: Simd, F: Format, const MODE: u8, const BITS: u32>(s: S, a: &Args) {
     let blocks = a.k / 32;
     let panel = panel_bytes(a.dtype, a.k).expect("checked when the matrix was packed");
     let tile = blocks * TILE_BLOCK;
@@ -44,32 +43,57 @@ unsafe fn product<S: Simd, F: Format, T: Format>(s: S, a: &Args) {
         }
         return;
     }
-    let tiles = a.scratch_len / tile;
+    // Two panels of four tokens take fewer loads than one panel of eight, where registers suffice.
+    let pair = S::ROWS >= 4;
+    let tiles = match a.scratch_len / tile {
+        n if pair && n > 1 => n / 2 * 2,
+        n => n,
+    };
     let mut first = a.from;
     while first < a.to {
         let count = tiles.min(a.to - first);
         // SAFETY: panels first .. first + count exist, and `tiles` tiles fit the scratch.
         unsafe {
             let weights = a.weights.add(first * panel);
-            if !F::PLAIN {
-                s.vectorize(Unpack::<F> {
-                    weights,
-                    panel,
-                    panels: count,
-                    blocks,
-                    tiles: a.scratch,
-                    format: PhantomData,
-                });
-            }
-            for (t, n) in a.tokens(S::TOKENS) {
-                if F::PLAIN {
-                    tokens::<S, F>(s, a, weights, panel, first, count, t, n);
-                } else {
-                    tokens::<S, T>(s, a, a.scratch, tile, first, count, t, n);
+            s.vectorize(Unpack::<F> { weights, panel, panels: count, blocks, tiles: a.scratch, format: PhantomData });
+        }
+        for chunk in (0..a.tokens).step_by(a.tokens_at_a_time()) {
+            let end = (chunk + a.tokens_at_a_time()).min(a.tokens);
+            let mut done = 0;
+            while done < count {
+                let panels = if pair { 2.min(count - done) } else { count };
+                for (t, n) in (Tokens { at: chunk, end, max: if panels == 2 && pair { 4 } else { S::TOKENS } }) {
+                    // SAFETY: tile `done` and its successors up to `count` hold panels first + done and so on.
+                    unsafe {
+                        let tiles = a.scratch.add(done * tile);
+                        if n == 4 && panels == 2 && pair {
+                            pairs::<S, MODE, BITS>(s, a, tiles, first + done, t);
+                        } else {
+                            tokens::<S, Tile<MODE, BITS>>(s, a, tiles, tile, first + done, panels, t, n);
+                        }
+                    }
                 }
+                done += panels;
             }
         }
         first += count;
+    }
+}
+
+/// Four tokens from `t` on against two tiles, of panels `first` and `first + 1`.
+unsafe fn pairs<S: Simd, const MODE: u8, const BITS: u32>(s: S, a: &Args, tiles: *const u8, first: usize, t: usize) {
+    // SAFETY: token t and row first·16 exist; the rest is the caller's promise.
+    unsafe {
+        let (x, out) = (a.x.add(t * a.x_row_bytes), a.out.add(t * a.out_stride + first * PANEL_ROWS));
+        s.vectorize(Pairs::<MODE, BITS, 4> {
+            tiles,
+            rows: a.rows_from(first),
+            blocks: a.k / 32,
+            x,
+            x_stride: a.x_row_bytes,
+            out,
+            out_stride: a.out_stride,
+        });
     }
 }
 
@@ -102,6 +126,7 @@ unsafe fn tokens<S: Simd, F: Format>(
                     x_stride: a.x_row_bytes,
                     out,
                     out_stride: a.out_stride,
+                    ahead: if n <= 4 { a.ahead } else { 0 },
                     format: PhantomData,
                 })
             }
@@ -162,6 +187,8 @@ struct Micro<F, const T: usize> {
     x_stride: usize,
     out: *mut f32,
     out_stride: usize,
+    /// Bytes to prefetch ahead; 0 for none.
+    ahead: usize,
     format: PhantomData<F>,
 }
 
@@ -178,6 +205,11 @@ impl<F: Format, const T: usize> Kernel for Micro<F, T> {
                 let mut x = self.x;
                 let mut b = 0;
                 while b < self.blocks {
+                    if self.ahead > 0 {
+                        for line in (0..F::GROUP_BYTES).step_by(64) {
+                            s.prefetch(group.wrapping_add(self.ahead + line));
+                        }
+                    }
                     for j in 0..F::GROUP.min(self.blocks - b) {
                         let w = F::load(s, group, j);
                         for (t, acc) in acc.iter_mut().enumerate() {
@@ -189,18 +221,122 @@ impl<F: Format, const T: usize> Kernel for Micro<F, T> {
                     group = group.add(F::GROUP_BYTES);
                 }
             }
-            let rows = (self.rows - p * PANEL_ROWS).min(LANES);
-            let scale = s.splat(F::result_scale::<S>());
             for (t, &acc) in acc.iter().enumerate() {
-                let acc = s.mul(acc, scale);
                 // SAFETY: these rows of the panel's outputs are the caller's to write.
                 unsafe {
                     let out = self.out.add(t * self.out_stride + p * PANEL_ROWS);
-                    if rows == LANES { s.store(out, acc) } else { s.store_part(out, rows, acc) }
+                    write::<S, F>(s, out, self.rows - p * PANEL_ROWS, acc);
                 }
             }
         }
     }
+}
+
+/// `T` tokens against two consecutive tiles: the same sequence of operations for each output as in [`Micro`].
+struct Pairs<const MODE: u8, const BITS: u32, const T: usize> {
+    tiles: *const u8,
+    rows: usize,
+    blocks: usize,
+    x: *const u8,
+    x_stride: usize,
+    out: *mut f32,
+    out_stride: usize,
+}
+
+impl<const MODE: u8, const BITS: u32, const T: usize> Pairs<MODE, BITS, T> {
+    /// Adds quads `from..from + N` of two tiles' blocks to the integers of `T` tokens, which start from `start`.
+    #[inline(always)]
+    unsafe fn dots<S: Simd, const N: usize>(
+        &self,
+        s: S,
+        w: [*const u8; 2],
+        x: *const u8,
+        from: usize,
+        start: usize,
+    ) -> [[S::I; 2]; T] {
+        let mut ints = [[s.splat_i(0); 2]; T];
+        // SAFETY: w points to blocks of two tiles, x to a block of the first of T tokens.
+        unsafe {
+            if MODE != MINIMUM {
+                for (t, ints) in ints.iter_mut().enumerate() {
+                    *ints = [s.dot_start::<BITS>(x.add(t * self.x_stride + start).cast()); 2];
+                }
+            }
+            for i in from..from + N {
+                let w = [s.load_bytes(w[0].add(64 * i)), s.load_bytes(w[1].add(64 * i))];
+                for (t, ints) in ints.iter_mut().enumerate() {
+                    let x = x.add(t * self.x_stride + QS + 4 * i).cast();
+                    for (ints, w) in ints.iter_mut().zip(w) {
+                        *ints = s.dot::<1, BITS>(*ints, &[w], x);
+                    }
+                }
+            }
+        }
+        ints
+    }
+}
+
+impl<const MODE: u8, const BITS: u32, const T: usize> Kernel for Pairs<MODE, BITS, T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self, s: S) {
+        let tile = self.blocks * TILE_BLOCK;
+        let mut acc = [[s.splat(0.0); 2]; T];
+        // SAFETY: both tiles and all tokens hold `blocks` blocks; the outputs are the caller's to write.
+        unsafe {
+            let mut w = [self.tiles, self.tiles.add(tile)];
+            let mut x = self.x;
+            for _ in 0..self.blocks {
+                let first = if MODE == HALVES {
+                    self.dots::<S, 4>(s, w, x, 0, OFF16)
+                } else {
+                    self.dots::<S, 8>(s, w, x, 0, OFF)
+                };
+                let a = [s.load(w[0].add(512).cast()), s.load(w[1].add(512).cast())];
+                let mut b = a;
+                if MODE != SCALE {
+                    b = [s.load(w[0].add(576).cast()), s.load(w[1].add(576).cast())];
+                }
+                let second =
+                    if MODE == HALVES { self.dots::<S, 4>(s, w, x, 4, OFF16 + 4) } else { [[s.splat_i(0); 2]; T] };
+                for t in 0..T {
+                    let x = x.add(t * self.x_stride);
+                    let dx = s.splat(x.cast::<f32>().read_unaligned());
+                    for r in 0..2 {
+                        acc[t][r] = match MODE {
+                            SCALE => s.fma(s.to_f(first[t][r]), s.mul(a[r], dx), acc[t][r]),
+                            MINIMUM => {
+                                let ds = s.splat(x.add(DS).cast::<f32>().read_unaligned());
+                                s.fma(s.to_f(first[t][r]), s.mul(a[r], dx), s.fma(b[r], ds, acc[t][r]))
+                            }
+                            _ => {
+                                let both = s.fma(s.to_f(second[t][r]), b[r], s.mul(s.to_f(first[t][r]), a[r]));
+                                s.fma(both, dx, acc[t][r])
+                            }
+                        };
+                    }
+                }
+                w = [w[0].add(TILE_BLOCK), w[1].add(TILE_BLOCK)];
+                x = x.add(BYTES);
+            }
+            for (t, acc) in acc.iter().enumerate() {
+                for (r, &acc) in acc.iter().enumerate() {
+                    let row = r * PANEL_ROWS;
+                    let out = self.out.add(t * self.out_stride + row);
+                    write::<S, Tile<MODE, BITS>>(s, out, self.rows - row, acc);
+                }
+            }
+        }
+    }
+}
+
+/// Writes a panel's outputs, of which `rows` exist.
+#[inline(always)]
+unsafe fn write<S: Simd, F: Format>(s: S, out: *mut f32, rows: usize, acc: S::F) {
+    let acc = s.mul(acc, s.splat(F::result_scale::<S>()));
+    // SAFETY: the caller has that many floats at `out`.
+    unsafe { if rows >= LANES { s.store(out, acc) } else { s.store_part(out, rows, acc) } }
 }
 
 /// Adds a block's share of 16 outputs.

@@ -13,14 +13,16 @@ mod floats;
 mod formats;
 mod integers;
 
-use super::isa::Level;
+use super::isa::{Level, prefetch_distance};
 use super::lanes::Simd;
-use super::packed::{Class, PANEL_ROWS, PackedMatrix, class, panel_bytes};
+use super::packed::{Class, PANEL_ROWS, PackedMatrix, class, packed_type, panel_bytes};
 use crate::tensor::DType;
 use std::ops::Range;
 
 /// Scratch that unpacked panels may take: together with a few tokens' activations it stays in a core's second-level cache.
-const TILE_BUDGET: usize = 320 << 10;
+const TILE_BUDGET: usize = 400 << 10;
+/// Activations that pass the unpacked panels together: they stay in that cache as well.
+const TOKEN_BUDGET: usize = 256 << 10;
 /// Panels that are unpacked at a time, at most.
 const MAX_TILES: usize = 16;
 
@@ -42,6 +44,8 @@ pub(crate) struct Args {
     /// Outputs, `out_stride` floats from token to token.
     pub out: *mut f32,
     pub out_stride: usize,
+    /// Bytes that kernels for few tokens prefetch ahead of the weights they read; 0 for none.
+    pub ahead: usize,
     pub scratch: *mut u8,
     pub scratch_len: usize,
 }
@@ -49,10 +53,11 @@ pub(crate) struct Args {
 /// Bytes of scratch that [`matmul`] needs in each thread, for any number of tokens. It does not depend on the level. Zero for
 /// types or lengths that cannot be packed.
 pub fn scratch_bytes(dtype: DType, k: usize) -> usize {
+    let dtype = packed_type(dtype, k);
     if panel_bytes(dtype, k).is_none() {
         return 0;
     }
-    let (tile, extra) = match class(dtype, k) {
+    let (tile, extra) = match class(dtype) {
         Class::Integer => (k.div_ceil(32).saturating_mul(formats::TILE_BLOCK), 0),
         Class::Float if dtype == DType::F32 => return 0,
         Class::Float => (k.saturating_mul(64), 0),
@@ -93,7 +98,7 @@ pub unsafe fn matmul(
     }
     let args = Args {
         dtype: w.dtype(),
-        weights: w.ptr().as_ptr(),
+        weights: w.as_ptr(),
         rows: w.rows(),
         k: w.k(),
         x,
@@ -103,6 +108,7 @@ pub unsafe fn matmul(
         to: panels.end,
         out,
         out_stride,
+        ahead: prefetch_distance(),
         scratch: scratch.as_mut_ptr(),
         scratch_len: scratch.len(),
     };
@@ -116,7 +122,7 @@ pub(crate) unsafe fn run<S: Simd>(args: &Args) {
     // SAFETY: the caller's promises.
     unsafe {
         let s = S::assume();
-        match class(args.dtype, args.k) {
+        match class(args.dtype) {
             Class::Integer => integers::run(s, args),
             Class::Float => floats::run(s, args),
             Class::Generic => floats::run_generic(s, args),
@@ -148,6 +154,11 @@ impl Iterator for Tokens {
 impl Args {
     fn tokens(&self, max: usize) -> Tokens {
         Tokens { at: 0, end: self.tokens, max }
+    }
+
+    /// Tokens that pass unpacked panels together.
+    fn tokens_at_a_time(&self) -> usize {
+        (TOKEN_BUDGET / self.x_row_bytes.max(1)).max(8) / 8 * 8
     }
 
     /// Rows of a panel that exist.

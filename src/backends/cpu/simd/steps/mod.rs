@@ -18,6 +18,7 @@ mod norm;
 mod qmatmul;
 mod quantize;
 mod rope;
+mod rope_kv_append;
 mod soft_max;
 
 use super::Level;
@@ -44,6 +45,8 @@ pub(crate) enum Extra {
     None,
     /// The packed weight of a `qmatmul`. The program keeps it alive.
     Packed(*const PackedMatrix),
+    /// The packed weights of a step with several.
+    PackedList(Vec<*const PackedMatrix>),
     /// Angles of a `rope` per position, and the scale of cos and sin.
     Angles(Vec<f64>, f32),
 }
@@ -82,6 +85,11 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
+    fn note(&self, step: usize, index: i64) {
+        self.index.store(index, Ordering::Relaxed);
+        self.step.store(step + 1, Ordering::Relaxed);
+    }
+
     /// The step and the index, and forgets them.
     pub fn take(&self) -> Option<(usize, i64)> {
         let step = self.step.swap(0, Ordering::Relaxed);
@@ -97,8 +105,7 @@ impl Worker<'_> {
 
     /// Records an index that a step could not use.
     fn fault(&self, index: i64) {
-        self.fault.index.store(index, Ordering::Relaxed);
-        self.fault.step.store(self.step + 1, Ordering::Relaxed);
+        self.fault.note(self.step, index);
     }
 }
 
@@ -150,10 +157,10 @@ impl View {
 /// Scratch bytes that one thread needs for a step.
 pub(crate) fn scratch_bytes(step: &Step, bounds: &Bounds) -> usize {
     match &step.op {
-        Op::QMatmul(_) => {
-            let w = &step.operands[0].ty;
-            super::matmul::scratch_bytes(w.dtype, w.shape.row().eval(bounds))
-        }
+        Op::QMatmul(op) => qmatmul::scratch_bytes(op, step, bounds),
+        Op::QMatmulGroup(op) => qmatmul::group_scratch_bytes(op, step, bounds),
+        Op::GluQMatmul(op) => qmatmul::glu_scratch_bytes(op, step, bounds),
+        Op::RopeKvAppend(op) => rope_kv_append::scratch_bytes(op, step.operands[1].ty.shape.row().eval(bounds)),
         Op::Rope(rope) => rope.n_dims / 2 * 2 * 4,
         Op::Attention(_) => attention::scratch_bytes(step, bounds),
         _ => 0,
@@ -161,16 +168,26 @@ pub(crate) fn scratch_bytes(step: &Step, bounds: &Bounds) -> usize {
 }
 
 /// What lowering resolves for a step. `Err` says why it cannot run.
-pub(crate) fn prepare(step: &Step, packed: Option<&PackedMatrix>) -> Result<Extra, String> {
+pub(crate) fn prepare(step: &Step, packed: &[Option<&PackedMatrix>]) -> Result<Extra, String> {
+    // A weight with its activations: operands `w` and `x`, rounded to `activation` on the way in.
+    let weight = |w: usize, x: usize, activation: DType| -> Result<*const PackedMatrix, String> {
+        let packed = packed.get(w).copied().flatten().ok_or("its weight was not packed")?;
+        let wanted = packed::activation_type(packed.dtype(), packed.k());
+        let found = if activation == DType::F32 { step.operands[x].ty.dtype } else { activation };
+        if found != wanted {
+            return Err(format!("weights of {} multiply {wanted} activations, not {found}", packed.dtype()));
+        }
+        Ok(packed)
+    };
     match &step.op {
-        Op::QMatmul(_) => {
-            let packed = packed.ok_or("its weight was not packed")?;
-            let wanted = packed::activation_type(packed.dtype(), packed.k());
-            let x = step.operands[1].ty.dtype;
-            if x != wanted {
-                return Err(format!("weights of {} multiply {wanted} activations, not {x}", packed.dtype()));
-            }
-            Ok(Extra::Packed(packed))
+        Op::QMatmul(op) => Ok(Extra::Packed(weight(0, 1, op.activation)?)),
+        Op::QMatmulGroup(op) => {
+            Ok(Extra::PackedList((0..op.weights).map(|i| weight(1 + i, 0, op.activation)).collect::<Result<_, _>>()?))
+        }
+        Op::GluQMatmul(op) => Ok(Extra::PackedList(vec![weight(1, 0, op.activation)?, weight(2, 0, op.activation)?])),
+        Op::RopeKvAppend(op) => {
+            let (angles, scale) = rope_angles(&op.rope(), &[]);
+            Ok(Extra::Angles(angles, scale))
         }
         Op::Rope(rope) => {
             let (angles, scale) = rope_angles(rope, &[]);
@@ -197,6 +214,9 @@ pub(crate) unsafe fn run(step: &BoundStep<'_>, worker: &mut Worker<'_>) -> Resul
             Op::Quantize(_) => quantize::run(&x[0], &out[0], worker),
             Op::Matmul(_) => matmul::run(&x[0], &x[1], &out[0], worker),
             Op::QMatmul(op) => qmatmul::run(op, step.extra, x, &out[0], worker),
+            Op::QMatmulGroup(op) => qmatmul::run_group(op, step.extra, x, out, worker),
+            Op::GluQMatmul(op) => qmatmul::run_glu(op, step.extra, x, &out[0], worker),
+            Op::RopeKvAppend(op) => rope_kv_append::run(op, step.extra, x, &out[0], worker),
             Op::Add(_) => elementwise::binary(Binary::Add, x, &out[0], worker),
             Op::Sub(_) => elementwise::binary(Binary::Sub, x, &out[0], worker),
             Op::Mul(_) => elementwise::binary(Binary::Mul, x, &out[0], worker),

@@ -19,13 +19,7 @@ pub(super) unsafe fn run(op: &Rope, extra: &Extra, x: &[View], out: &View, worke
     let Ok(table) = bytemuck::try_cast_slice_mut::<u8, f32>(&mut worker.scratch[..half * 8]) else { return };
     let (cos, sin) = table.split_at_mut(half);
     for t in tokens {
-        for i in 0..half {
-            // The angle is linear in 1 / factor.
-            let angle = positions[t] as f64 * angles[i] / factors.map_or(1.0, |f| f[i] as f64);
-            let (s, c) = angle.sin_cos();
-            cos[i] = c as f32 * scale;
-            sin[i] = s as f32 * scale;
-        }
+        fill_table(positions[t], angles, factors, *scale, cos, sin);
         for head in heads.clone() {
             let (from, to) = (x[0].at(0, head, t, 0) as *const f32, out.at(0, head, t, 0) as *mut f32);
             let pairs = match op.mode {
@@ -35,5 +29,21 @@ pub(super) unsafe fn run(op: &Rope, extra: &Extra, x: &[View], out: &View, worke
             // SAFETY: heads of ne[0] elements; in place they are the same.
             unsafe { vector::rope(worker.level, pairs, from, cos.as_ptr(), sin.as_ptr(), half, to, out.ne[0]) }
         }
+    }
+}
+
+/// cos and sin of a position. The angle is linear in 1 / factor.
+pub(super) fn fill_table(
+    position: i32,
+    angles: &[f64],
+    factors: Option<&[f32]>,
+    scale: f32,
+    cos: &mut [f32],
+    sin: &mut [f32],
+) {
+    for (i, &angle) in angles.iter().enumerate() {
+        let (s, c) = (position as f64 * angle / factors.map_or(1.0, |f| f[i] as f64)).sin_cos();
+        cos[i] = c as f32 * scale;
+        sin[i] = s as f32 * scale;
     }
 }

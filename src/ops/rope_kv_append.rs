@@ -1,0 +1,121 @@
+//! `rope_kv_append`: q' = rope(q); the caches with rope(k) and v appended: what lies between the projections and attention.
+
+use super::attrs::attributes;
+use crate::ops::{
+    BoundType, Case, InferError, KvAppend, OpDef, Operand, ReferenceError, Rope, RopeMode, TensorType, Types,
+};
+use crate::tensor::{Bounds, DType, Dim, HostTensor, Sym};
+
+attributes! {
+    /// Two `rope`s and two `kv_append`s in one step. Results: the rotated `q`, the K cache, the V cache.
+    ///
+    /// `q: f32[d, heads, T]`, `k: f32[d, kv_heads, T]`, `v: f32[d_v, kv_heads, T]`, the caches as in `kv_append`, `positions` and `slots`:
+    /// i32[T], optional `factors` as in `rope`. The attributes are those of `rope`.
+    pub struct RopeKvAppend {
+        /// Elements of a head that are rotated.
+        pub n_dims: usize,
+        /// Which elements make a pair.
+        pub mode: RopeMode = RopeMode::Norm,
+        /// Base of the geometric row of frequencies.
+        pub freq_base: f32 = 10000.0,
+        /// Linear scaling of positions: 1 / factor.
+        pub freq_scale: f32 = 1.0,
+        /// YaRN's mix of extrapolation; 0 turns YaRN off.
+        pub ext_factor: f32 = 0.0,
+        /// Scale of cos and sin.
+        pub attn_factor: f32 = 1.0,
+        /// Turns from which a frequency is extrapolated.
+        pub beta_fast: f32 = 32.0,
+        /// Turns up to which a frequency is interpolated.
+        pub beta_slow: f32 = 1.0,
+        /// Context that the model was trained with, for YaRN.
+        pub n_ctx_orig: usize = 0,
+    }
+}
+
+impl From<Rope> for RopeKvAppend {
+    fn from(r: Rope) -> RopeKvAppend {
+        let Rope { n_dims, mode, freq_base, freq_scale, ext_factor, attn_factor, beta_fast, beta_slow, n_ctx_orig } = r;
+        RopeKvAppend { n_dims, mode, freq_base, freq_scale, ext_factor, attn_factor, beta_fast, beta_slow, n_ctx_orig }
+    }
+}
+
+impl RopeKvAppend {
+    /// The rotation that Q and K get.
+    pub fn rope(&self) -> Rope {
+        let RopeKvAppend {
+            n_dims,
+            mode,
+            freq_base,
+            freq_scale,
+            ext_factor,
+            attn_factor,
+            beta_fast,
+            beta_slow,
+            n_ctx_orig,
+        } = self.clone();
+        Rope { n_dims, mode, freq_base, freq_scale, ext_factor, attn_factor, beta_fast, beta_slow, n_ctx_orig }
+    }
+}
+
+impl OpDef for RopeKvAppend {
+    const NAME: &'static str = "rope_kv_append";
+    const OPERANDS: &'static [&'static str] = &["q", "k", "v", "k_state", "v_state", "positions", "slots", "factors?"];
+
+    fn infer(&self, operands: &[&TensorType]) -> Result<Types, InferError> {
+        let rope = |x| {
+            let mut list = vec![x, operands[5]];
+            list.extend(operands.get(7));
+            self.rope().infer(&list)
+        };
+        let q = rope(operands[0])?;
+        let k = rope(operands[1])?;
+        let k_state = KvAppend {}.infer(&[operands[3], &k[0], operands[6]])?;
+        let v_state = KvAppend {}.infer(&[operands[4], operands[2], operands[6]])?;
+        Ok(q.into_iter().chain(k_state).chain(v_state).collect())
+    }
+
+    fn reference(&self, operands: &[&HostTensor], outs: &[BoundType]) -> Result<Vec<HostTensor>, ReferenceError> {
+        let rope = |x: &HostTensor| {
+            let mut list = vec![x, operands[5]];
+            list.extend(operands.get(7));
+            self.rope().reference(&list, &[BoundType { dtype: DType::F32, ne: x.ne() }])
+        };
+        let mut results = rope(operands[0])?;
+        let k = rope(operands[1])?;
+        results.extend(KvAppend {}.reference(&[operands[3], &k[0], operands[6]], &outs[1..2])?);
+        results.extend(KvAppend {}.reference(&[operands[4], operands[2], operands[6]], &outs[2..])?);
+        Ok(results)
+    }
+
+    fn flops(&self, operands: &[&TensorType], _: &Types, bounds: &Bounds) -> u64 {
+        3 * operands[..2].iter().map(|x| x.shape.elements(bounds).unwrap_or(0) as u64).sum::<u64>()
+    }
+
+    fn in_place(&self) -> &'static [usize] {
+        &[0]
+    }
+
+    fn cases() -> Vec<Case> {
+        let (t, s) = (Dim::from(Sym::T), Dim::from(Sym::S));
+        let Some(Case { op: crate::ops::Op::Rope(rope), .. }) = Rope::cases().into_iter().next() else {
+            return Vec::new();
+        };
+        let case = |rope: Rope, kv: DType| {
+            Case::new(
+                RopeKvAppend::from(rope),
+                vec![
+                    Operand::f32(&[16.into(), 4.into(), t]),
+                    Operand::f32(&[16.into(), 2.into(), t]),
+                    Operand::f32(&[16.into(), 2.into(), t]),
+                    Operand::typed(kv, &[16.into(), s, 2.into()]),
+                    Operand::typed(kv, &[16.into(), s, 2.into()]),
+                    Operand::i32(&[t], &[7, 8, 9]),
+                    Operand::i32(&[t], &[1, 4, 0]),
+                ],
+            )
+            .tolerance(1e-3) // a cache of f16 may round a last bit the other way
+        };
+        vec![case(rope.clone(), DType::F32), case(Rope { mode: RopeMode::Neox, n_dims: 8, ..rope }, DType::F16)]
+    }
+}

@@ -1,0 +1,120 @@
+//! [`Generator`] as an embedding application uses it, on a model that follows a script.
+
+mod support;
+
+use rocmforge::engine::{
+    Cancel, EngineError, FinishReason, GenerateOptions, Generator, LoadOptions, Model, Sampler, SamplerOptions,
+    Session, SessionOptions,
+};
+use rocmforge::models::gguf::Gguf;
+use std::ops::ControlFlow;
+use std::time::Duration;
+use support::scripted::{self, Scripted};
+
+fn model(context: u32) -> Model {
+    let bytes = Scripted { context, ..Scripted::default() }.bytes();
+    Model::from_gguf(Gguf::from_bytes(bytes).unwrap(), &LoadOptions::default(), &mut |_| true).unwrap()
+}
+
+fn greedy() -> Sampler {
+    Sampler::new(SamplerOptions::greedy()).unwrap()
+}
+
+fn ids(words: &[&str]) -> Vec<u32> {
+    words.iter().map(|word| scripted::id(word)).collect()
+}
+
+#[test]
+fn the_callback_may_break_off() {
+    let model = model(64);
+    let mut session = Session::new(&model, &SessionOptions::default()).unwrap();
+    let options = GenerateOptions::default();
+    let mut generator = Generator::start(&mut session, &ids(&["▁loop"]), greedy(), options, &mut |_, _| ()).unwrap();
+    let mut text = String::new();
+    let summary = generator.run(&mut |piece| {
+        text.push_str(&piece.text);
+        if text.len() >= 10 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert_eq!(summary.unwrap().finish, Some(FinishReason::Cancelled));
+    assert_eq!(text, " tick tock");
+    assert!(generator.next().is_none());
+}
+
+#[test]
+fn another_thread_may_cancel() {
+    let model = model(1 << 16);
+    let cancel = Cancel::default();
+    let mut session =
+        Session::new(&model, &SessionOptions { context: 1 << 16, cancel: cancel.clone(), ..SessionOptions::default() })
+            .unwrap();
+    let options = GenerateOptions::default();
+    let mut generator = Generator::start(&mut session, &ids(&["▁loop"]), greedy(), options, &mut |_, _| ()).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(100));
+            cancel.cancel();
+        });
+        assert!(generator.by_ref().all(|piece| piece.is_ok()));
+    });
+    let summary = generator.summary().clone();
+    assert_eq!(summary.finish, Some(FinishReason::Cancelled));
+    assert!(summary.generated_tokens > 0);
+    // The session is as it was before the step that was cancelled, and goes on.
+    cancel.reset();
+    assert_eq!(session.position(), summary.generated_tokens);
+    let next = session.decode(scripted::id("▁Count")).unwrap();
+    assert_eq!(support::argmax(next), scripted::id("▁one") as usize);
+}
+
+#[test]
+fn a_cancelled_prefill_is_an_error_that_says_so() {
+    let model = model(64);
+    let cancel = Cancel::default();
+    cancel.cancel();
+    let mut session = Session::new(&model, &SessionOptions { cancel, ..SessionOptions::default() }).unwrap();
+    let started =
+        Generator::start(&mut session, &ids(&["▁loop"]), greedy(), GenerateOptions::default(), &mut |_, _| ());
+    assert!(matches!(started, Err(EngineError::Cancelled)));
+}
+
+#[test]
+fn progress_counts_the_tokens_of_the_prompt() {
+    let model = model(64);
+    let mut session = Session::new(&model, &SessionOptions { chunk: 2, ..SessionOptions::default() }).unwrap();
+    let mut seen = Vec::new();
+    let prompt = ids(&["▁loop", "▁tick", "▁tock", "▁tick", "▁tock"]);
+    Generator::start(&mut session, &prompt, greedy(), GenerateOptions::default(), &mut |done, total| {
+        seen.push((done, total))
+    })
+    .unwrap();
+    assert_eq!(seen.last(), Some(&(5, 5)));
+    assert!(seen.len() >= 3 && seen.is_sorted(), "{seen:?}");
+}
+
+#[test]
+fn a_session_goes_on_after_a_generation() {
+    let model = model(64);
+    let mut session = Session::new(&model, &SessionOptions::default()).unwrap();
+    let options = || GenerateOptions { max_tokens: Some(2), ..GenerateOptions::default() };
+    let text = |session: &mut Session, prompt: &[&str]| -> String {
+        let generator = Generator::start(session, &ids(prompt), greedy(), options(), &mut |_, _| ()).unwrap();
+        generator.map(|piece| piece.unwrap().text).collect()
+    };
+    assert_eq!(text(&mut session, &["<s>", "▁Count"]), " one two");
+    // The prompt, and the first of two generated tokens: the last one was never evaluated.
+    assert_eq!(session.position(), 3);
+    assert_eq!(text(&mut session, &["▁loop"]), " tick tock");
+}
+
+#[test]
+fn sampler_errors_end_the_generation() {
+    let model = model(64);
+    let mut session = Session::new(&model, &SessionOptions::default()).unwrap();
+    let mut sampler = greedy();
+    sampler.forbid(0..scripted::vocabulary() as u32);
+    let mut generator =
+        Generator::start(&mut session, &ids(&["▁loop"]), sampler, GenerateOptions::default(), &mut |_, _| ()).unwrap();
+    assert!(matches!(generator.next(), Some(Err(EngineError::Sampler(_)))));
+    assert!(generator.next().is_none());
+    assert_eq!(generator.summary().finish, Some(FinishReason::Failed));
+}
