@@ -113,7 +113,7 @@ step | node | computes | into | read | written | flops
 1 | n3 norm | mul(b1@2048 f32[32, T], norm.weight f32[32]) | b1@2048 f32[32, T], in place | 640 B | 512 B | 128
 2 | n6 gate | qmatmul(gate.weight q8_0[32, 64], b1@2048 f32[32, T]) | b2@0 f32[64, T] | 2.62 KiB | 1.00 KiB | 16.4 K";
     assert_eq!(columns[..4].join("\n"), expected);
-    assert!(listing.contains("launches  7 → 5"), "{listing}");
+    assert!(listing.contains("launches  8 → 6"), "{listing}");
     assert!(listing.contains("lower bound"), "{listing}");
 }
 
