@@ -276,8 +276,10 @@ fn the_page_works_in_a_browser() {
 
     // A buffer in the picture of lifetimes leads to its node; dark is another look.
     browser.open(&page, "");
-    browser.click("#lifetimes .buffer rect");
-    assert!(browser.text(PANEL).contains("Buffer b0"));
+    let largest = "Array.from(document.querySelectorAll('.buffer')).map((b) => [b.getBBox().width * b.getBBox().height, b.dataset.buffer])";
+    let buffer = browser.text(&format!("{largest}.sort((a, b) => b[0] - a[0])[0][1]"));
+    browser.click(&format!("[data-buffer='{buffer}'] rect"));
+    assert!(browser.text(PANEL).contains(&format!("Buffer {buffer}")));
     browser.click("#theme");
     assert_eq!(browser.text("document.documentElement.dataset.theme"), "dark");
     browser.screenshot("dark");

@@ -9,6 +9,7 @@ mod profile;
 mod sampler;
 mod session;
 mod stop;
+mod target;
 mod verify;
 
 pub use bench::{BenchResult, BenchTest, bench, read_bandwidth};
@@ -20,4 +21,5 @@ pub use profile::{Profile, ProfilePhase, profile};
 pub use sampler::{Sampler, SamplerError, SamplerOptions};
 pub use session::{Cancel, KvType, Session, SessionOptions};
 pub use stop::StopStrings;
+pub use target::{MakeTarget, TARGETS};
 pub use verify::{Verdict, VerifyOptions, verify};

@@ -2,6 +2,7 @@
 
 mod input;
 mod memory;
+mod profile;
 mod target;
 
 use super::Failure;
@@ -104,7 +105,7 @@ fn layers(text: &str) -> Result<Layers, String> {
 
 /// Show the graph of a model and how it will run
 #[derive(Args, Debug)]
-#[command(after_help = "No weight is read: the header is enough.
+#[command(after_help = "No weight is read, but for --profile: the header is enough.
 
 Examples:
   graph-dump -m model.gguf --phase decode            the steps of one token
@@ -112,6 +113,7 @@ Examples:
   graph-dump -m model.gguf --explain blk.0.ffn_up    what became of a node, and why
   graph-dump -m model.gguf --diff glu                what a pass changes
   graph-dump -m model.gguf --fit 16GiB               the largest context that fits
+  graph-dump -m model.gguf --profile --phase prefill where the time goes
   graph-dump graph.txt --stage fused                 the passes on a graph written by hand")]
 pub struct GraphDumpArgs {
     /// A GGUF file or a graph's text; - or nothing is stdin
@@ -174,6 +176,24 @@ pub struct GraphDumpArgs {
     /// Find the largest context that fits, e.g. into 16GiB
     #[arg(long, value_name = "SIZE", value_parser = memory::size, help_heading = "Questions", group = "question")]
     fit: Option<u64>,
+    /// Run the program and show where its time goes (decode unless --phase prefill; --ctx N is the depth); reads the weights
+    #[arg(long, help_heading = "Questions", group = "question")]
+    profile: bool,
+    /// Runs whose medians --profile shows
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = super::args::positive, help_heading = "Questions")]
+    repetitions: usize,
+    /// With --profile: write a trace for Perfetto or chrome://tracing
+    #[arg(long, value_name = "FILE", requires = "profile", help_heading = "Questions")]
+    trace: Option<PathBuf>,
+}
+
+/// Which passes run.
+fn pass_options(args: &GraphDumpArgs) -> PassOptions {
+    let stop_after = match &args.stage {
+        At::After(pass) => Some(pass.clone()),
+        _ => args.stop_after.clone(),
+    };
+    PassOptions { disabled: args.disable.clone(), stop_after }
 }
 
 /// The input with what is done to it.
@@ -189,15 +209,11 @@ impl Dump {
     fn open(args: &GraphDumpArgs) -> Result<Dump, Failure> {
         let target = target::target(&args.target, args.threads)?;
         let input = Input::open(args.model.as_deref(), args.file.as_deref())?;
-        let stop_after = match &args.stage {
-            At::After(pass) => Some(pass.clone()),
-            _ => args.stop_after.clone(),
-        };
         if args.diff.as_ref().is_some_and(|pass| args.disable.contains(pass)) {
             return Err(Failure::new("--diff shows a pass that --disable leaves out").hint("give one of the two"));
         }
         let bounds = bounds(args, &input)?;
-        let options = PassOptions { disabled: args.disable.clone(), stop_after };
+        let options = pass_options(args);
         Ok(Dump { input, target, options, bounds, kv_type: args.kv_type.into() })
     }
 
@@ -260,6 +276,9 @@ fn list_passes() -> String {
 }
 
 fn dump(args: &GraphDumpArgs) -> Result<String, Failure> {
+    if args.profile {
+        return profile::run(args);
+    }
     let dump = Dump::open(args)?;
     if args.bill || args.fit.is_some() {
         return budget(args, &dump);

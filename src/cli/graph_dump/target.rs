@@ -1,14 +1,8 @@
-//! The targets that plans can be made for. No device is needed: a target is data.
+//! `--target`: what plans are made for.
 
-use crate::backends::cpu::CpuTarget;
 use crate::cli::Failure;
+use crate::engine::TARGETS;
 use crate::graph::plan::Target;
-
-/// Makes a target for a number of threads, where that matters.
-type Make = fn(usize) -> Box<dyn Target>;
-
-/// Targets by name.
-const TARGETS: &[(&str, Make)] = &[("cpu", |threads| Box::new(CpuTarget { threads }))];
 
 /// The target called `name`; 0 threads are as many as this process may use.
 pub fn target(name: &str, threads: usize) -> Result<Box<dyn Target>, Failure> {

@@ -264,12 +264,12 @@ impl Parser {
     }
 
     fn word(&mut self, expected: &str) -> Result<(String, Position), ParseError> {
+        if !matches!(self.peek(), Token::Word(_)) {
+            return Err(self.unexpected(expected));
+        }
         match self.take() {
             (Token::Word(w), at) => Ok((w, at)),
-            (_, _) => {
-                self.next -= 1;
-                Err(self.unexpected(expected))
-            }
+            _ => Err(self.unexpected(expected)),
         }
     }
 

@@ -29,8 +29,19 @@ pub fn quantize<W: Write>(
     out: W,
     progress: &mut dyn FnMut(u64, u64) -> bool,
 ) -> Result<W, QuantizeError> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-    let pool = pool.map_err(|error| QuantizeError::Threads { threads, reason: error.to_string() })?;
+    // Scoped, so that the threads are joined.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+    let written = pool.build_scoped(|thread| thread.run(), |pool| write(pool, source, plan, out, progress));
+    written.map_err(|error| QuantizeError::Threads { threads, reason: error.to_string() })?
+}
+
+fn write<W: Write>(
+    pool: &rayon::ThreadPool,
+    source: &Gguf,
+    plan: &QuantizePlan,
+    out: W,
+    progress: &mut dyn FnMut(u64, u64) -> bool,
+) -> Result<W, QuantizeError> {
     let mut writer = Writer::with_metadata(source.metadata())?;
     writer.set("general.quantization_version", QUANTIZATION_VERSION)?;
     writer.set("general.file_type", plan.options.to.file_type)?;
@@ -42,7 +53,7 @@ pub fn quantize<W: Write>(
     let mut done = 0;
     for (info, tensor) in source.tensors().iter().zip(&plan.tensors) {
         let bytes = source.data(info);
-        convert_tensor(&pool, tensor, bytes, &mut buffer, &mut writer, &mut |part| {
+        convert_tensor(pool, tensor, bytes, &mut buffer, &mut writer, &mut |part| {
             if progress(done + part as u64, plan.bytes_before) { Ok(()) } else { Err(QuantizeError::Cancelled) }
         })?;
         done += info.bytes;

@@ -216,7 +216,8 @@
         const box = boxes.get(id);
         if (!box || marked.has(box) || !words.every((w) => text.includes(w))) continue;
         marked.add(box);
-        state.hits.push(id);
+        // What was found in a weight leads to the node that reads it.
+        state.hits.push(facts()[box.dataset.key] ? box.dataset.key : id);
       }
       for (const id of state.hits) boxes.get(id).classList.add("hit");
     }
