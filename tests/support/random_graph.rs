@@ -188,7 +188,7 @@ impl Generator<'_> {
 
     fn linear(&mut self) {
         let (x, m) = self.value();
-        let n = if self.chance(12) { 1024 } else { [16, 32, 64, 1, 24, 256][self.pick(6)] };
+        let n = if self.chance(8) { 1024 } else { [16, 32, 64, 1, 24, 256][self.pick(6)] };
         let Some((y, m)) = self.product(x, m, n) else { return };
         self.pool.push((y, m));
         let (residual, r) = self.alike(y);
@@ -242,8 +242,16 @@ impl Generator<'_> {
     }
 
     fn gated(&mut self) {
-        let (gate, m) = self.value();
-        let (up, n) = self.alike(gate);
+        let ((gate, m), (up, n)) = if self.chance(2) {
+            let (gate, m) = self.value();
+            ((gate, m), self.alike(gate))
+        } else {
+            let ((x, m), n) = (self.value(), [32, 16, 48][self.pick(3)]);
+            match (self.product(x, m, n), self.product(x, m, n)) {
+                (Some(gate), Some(up)) => (gate, up),
+                _ => return,
+            }
+        };
         if m * n > LARGEST {
             return;
         }

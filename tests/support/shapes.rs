@@ -80,7 +80,8 @@ impl Shape {
         path
     }
 
-    fn header(&self, name: &str) -> Vec<u8> {
+    /// The bytes of the header.
+    pub fn header(&self, name: &str) -> Vec<u8> {
         let mut w = Writer::new();
         w.set("general.architecture", Value::String(self.architecture.into())).unwrap();
         w.set("general.name", Value::String(name.trim_end_matches(".gguf").into())).unwrap();

@@ -33,11 +33,18 @@ pub fn parse_with(text: &str, custom: &CustomOps) -> Result<Graph, ParseError> {
     let mut parser = Parser { tokens: lex(text)?, next: 0 };
     let (name, bounds) = parser.header()?;
     let mut statements = Vec::new();
-    let mut outputs = Vec::new();
+    let mut outputs: Vec<(String, Reference)> = Vec::new();
     loop {
         match parser.peek() {
             Token::Mark("}") => break,
-            Token::Word(w) if w == "output" => outputs.push(parser.output()?),
+            Token::Word(w) if w == "output" => {
+                let at = parser.position();
+                let (name, reference) = parser.output()?;
+                if outputs.iter().any(|(other, _)| *other == name) {
+                    return Err(ParseError::new(at, format!("output \"{name}\" is already declared")));
+                }
+                outputs.push((name, reference));
+            }
             Token::Word(_) => statements.push(parser.statement()?),
             _ => return Err(parser.unexpected("a statement such as `n3 = add(n1, n2)`, `output` or `}`")),
         }
@@ -521,6 +528,7 @@ mod tests {
             (&format!("{x}n1 = add(n0)"), "takes (a, b), found 1 operands"),
             (&format!("{x}n1 = add(n0, n0.1)"), "3:14: n0 has 1 results"),
             (&format!("{x}{x}"), "n0 is already defined at 2:1"),
+            (&format!("{x}output \"y\" = n0\noutput \"y\" = n0"), "4:1: output \"y\" is already declared"),
             ("n0 = input : f32[8, Q]", "2:21: found `Q`, expected a size"),
             ("n0 = input : f33[8]", "2:14: unknown element type `f33`"),
             ("n0 = input", "`input` needs one type"),
