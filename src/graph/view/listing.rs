@@ -200,8 +200,11 @@ pub fn summary(s: &Summary, plan: &Plan) -> String {
     };
     let mut out = String::new();
     let _ = writeln!(out, "nodes     {} → {}", s.nodes_before, s.nodes_after);
-    let (before, after) = (per_layer(&s.launches_per_layer_before), per_layer(&s.steps_per_layer));
-    let _ = writeln!(out, "launches  {} → {} ({before} → {after})", s.launches_before, s.launches_after);
+    let layers = match s.steps_per_layer.is_empty() {
+        true => String::new(),
+        false => format!(" ({} → {})", per_layer(&s.launches_per_layer_before), per_layer(&s.steps_per_layer)),
+    };
+    let _ = writeln!(out, "launches  {} → {}{layers}", s.launches_before, s.launches_after);
     let _ = writeln!(
         out,
         "traffic   {} read, {} written, {} flops",
