@@ -99,7 +99,7 @@ pub fn verify(
     let mut plans = vec![("all passes".to_string(), PassOptions::default())];
     for pass in PASSES {
         // A pass that works on what another leaves needs that one before it.
-        let needs = ["dequantize_matmul", "glu", "attention", "group_matmuls", "glu_matmul"];
+        let needs = ["dequantize_matmul", "rms_norm_mul", "glu", "attention", "group_matmuls", "glu_matmul"];
         let disabled =
             all.clone().filter(|name| name != pass.name() && !needs_before(pass.name(), name, &needs)).collect();
         plans.push((format!("pass {} alone", pass.name()), PassOptions { disabled, stop_after: None }));
@@ -131,6 +131,7 @@ fn needs_before(pass: &str, name: &str, known: &[&str]) -> bool {
     let needs: &[&str] = match pass {
         "matmul_bias" | "matmul_residual" | "group_matmuls" | "quantize_activations" => &["dequantize_matmul"],
         "glu_matmul" => &["dequantize_matmul", "glu"],
+        "add_rms_norm" => &["rms_norm_mul"],
         "rope_append" | "view_elimination" => &["attention"],
         _ => &[],
     };

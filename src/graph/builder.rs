@@ -157,7 +157,7 @@ impl Builder {
         self.op(Reshape { shape: Shape::new(dims) }, &[a])
     }
 
-    /// Dimension i becomes dimension axes[i].
+    /// Dimension `i` becomes dimension `axes[i]`.
     pub fn permute(&mut self, a: Value, axes: [usize; 4]) -> Value {
         self.op(Permute { axes }, &[a])
     }

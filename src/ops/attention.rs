@@ -10,7 +10,7 @@ use smallvec::smallvec;
 attributes! {
     /// matmul + scale + mask + soft_max + matmul in one step that never stores the scores.
     ///
-    /// `q: f32[d, heads, T]`, `k: [d, S, kv_heads]` and `v: [d_v, S, kv_heads]` f32, f16 or bf16, `kv_start`, `kv_slot`: i32[T], an
+    /// `q: f32[d, heads, T]`, `k: [d, S, kv_heads]` and `v: [d_v, S, kv_heads]` f32, f16 or bf16, `kv_start`, `kv_slot`: `i32[T]`, an
     /// optional additive `mask: f32[S, T]` → f32 `[d_v, heads, T]`.
     pub struct Attention {
         /// Factor of the scores.

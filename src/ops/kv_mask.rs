@@ -11,7 +11,7 @@ use crate::tensor::{Dim, HostTensor, Sym};
 use smallvec::smallvec;
 
 attributes! {
-    /// Hides cache positions from `scores: f32[S, T, heads]`; `kv_start`, `kv_slot`: i32[T].
+    /// Hides cache positions from `scores: f32[S, T, heads]`; `kv_start`, `kv_slot`: `i32[T]`.
     pub struct KvMask {
         /// Whether a token sees only itself and what precedes it.
         pub causal: bool = true,

@@ -10,7 +10,7 @@ attributes! {
     /// Two `rope`s and two `kv_append`s in one step. Results: the rotated `q`, the K cache, the V cache.
     ///
     /// `q: f32[d, heads, T]`, `k: f32[d, kv_heads, T]`, `v: f32[d_v, kv_heads, T]`, the caches as in `kv_append`, `positions` and `slots`:
-    /// i32[T], optional `factors` as in `rope`. The attributes are those of `rope`.
+    /// `i32[T]`, optional `factors` as in `rope`. The attributes are those of `rope`.
     pub struct RopeKvAppend {
         /// Elements of a head that are rotated.
         pub n_dims: usize,

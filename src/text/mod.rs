@@ -1,7 +1,7 @@
 //! Tokenizers built from GGUF metadata: [`Tokenizer`] turns text into token ids and back, with the ids of llama.cpp.
 //!
 //! Three kinds are implemented here, without a tokenizer crate: SentencePiece-style merging by score (`llama`), byte-level
-//! BPE behind a pre-tokenizer (`gpt2`), WordPiece (`bert`). What they share is a [`Vocab`](vocab) with its token types and
+//! BPE behind a pre-tokenizer (`gpt2`), WordPiece (`bert`). What they share is a vocabulary with its token types and
 //! special tokens; [`pretokenizer`] has the table of pre-tokenizers by name.
 //!
 //! Invariant: nothing here panics, prints, or takes quadratic time on any text or any metadata.

@@ -2,8 +2,10 @@
 //!
 //! A pass may be disabled by name, the pipeline can stop after any pass, and the verifier runs after each in debug builds.
 
+mod add_rms_norm;
 mod attention;
 mod common_subexpressions;
+mod constant_folding;
 mod dead_nodes;
 mod decision;
 mod dequantize_matmul;
@@ -15,6 +17,7 @@ mod matmul_residual;
 mod quantize_activations;
 mod rms_norm_mul;
 mod rope_append;
+mod select_rows;
 mod view_elimination;
 
 pub use decision::{Decision, Outcome};
@@ -41,11 +44,14 @@ pub trait Pass: Sync {
 
 /// All passes in the order in which they run.
 pub const PASSES: &[&dyn Pass] = &[
+    &constant_folding::ConstantFolding,
     &common_subexpressions::CommonSubexpressions,
+    &select_rows::SelectRows,
     &dequantize_matmul::DequantizeMatmul,
     &matmul_bias::MatmulBias,
     &matmul_residual::MatmulResidual,
     &rms_norm_mul::RmsNormMulPass,
+    &add_rms_norm::AddRmsNorm,
     &glu::GluPass,
     &attention::AttentionPass,
     &view_elimination::ViewElimination,

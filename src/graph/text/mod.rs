@@ -1,4 +1,4 @@
-//! The textual form of a graph: [`print`] and [`parse`].
+//! The textual form of a graph: [`print()`] and [`parse()`].
 //!
 //! ```text
 //! graph "mlp" (T <= 512, S <= 4096, R <= 512) {

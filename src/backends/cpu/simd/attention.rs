@@ -6,7 +6,7 @@
 //! partitions are computed in one go ([`attention`]) or apart ([`attention_partials`], [`attention_merge`]). So a token gets the same
 //! bits in a prompt and alone.
 //!
-//! **Error.** Dot products and sums are f32 with one rounding a step; the exponential is [`exp`]'s.
+//! **Error.** Dot products and sums are f32 with one rounding a step; the exponential is `math::exp`'s.
 //! Positions that a token does not see are never used, whatever the cache holds there.
 
 use super::isa::Level;

@@ -1,6 +1,6 @@
 //! The SIMD layer: kernels per instruction set level, the thread pool, aligned memory. Unsafe code is allowed here.
 //!
-//! Kernels are written once over [`lanes::Simd`] and instantiated for each [`Level`]; [`Level::kernels`] is the table of function
+//! Kernels are written once over `lanes::Simd` and instantiated for each [`Level`]; `Level::kernels` is the table of function
 //! pointers through which they are called. Kernels take raw pointers and strides: whoever calls them has proved that the
 //! buffers are large enough and that what threads write does not overlap. What they compute does not depend on how the work
 //! is divided: each module says what its results depend on.
