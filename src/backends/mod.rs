@@ -62,7 +62,7 @@ pub trait Backend: Send + Sync {
 
 /// A lowered plan.
 pub trait Program: Send {
-    /// Binds input `index` (in the plan's order) to values; as many as the largest `bounds` that will be run need.
+    /// Binds input `index` (in the plan's order) to values. Inputs share the arena with what a run computes: bind them before each run.
     fn set_input(&mut self, index: usize, values: &[u8]) -> Result<(), BackendError>;
 
     /// Runs all steps once with `bounds`, each at most the plan's. `cancel` is looked at between steps.

@@ -94,6 +94,8 @@ struct Runner {
     program: Box<dyn Program>,
     /// Where `tokens`, `positions`, `kv_slot`, `kv_start` and `rows` stand among the plan's inputs.
     inputs: [Option<usize>; 5],
+    /// What is bound to one of them, kept so that a token allocates nothing.
+    values: Vec<i32>,
     tokens: usize,
 }
 
@@ -103,7 +105,7 @@ impl Runner {
     fn new(model: &Model, plan: &Plan) -> Result<Runner, EngineError> {
         let program = model.backend().lower(plan, model.weights())?;
         let inputs = INPUTS.map(|name| plan.inputs.iter().position(|p| p.name == name));
-        Ok(Runner { program, inputs, tokens: plan.bounds.t })
+        Ok(Runner { program, inputs, values: Vec::with_capacity(plan.bounds.t), tokens: plan.bounds.t })
     }
 
     /// Evaluates `ids` from `position` on; the logits of the tokens in `rows` are the program's output afterwards.
@@ -115,19 +117,17 @@ impl Runner {
         rows: std::ops::Range<usize>,
         cancel: &Cancel,
     ) -> Result<&[f32], EngineError> {
-        let count = |from: usize, n: usize| (from..from + n).map(|i| i as i32).collect::<Vec<i32>>();
-        let slots = count(position, ids.len());
-        let values = [
-            ids.iter().map(|&i| i as i32).collect(),
-            slots.clone(),
-            slots,
-            vec![0; ids.len()],
-            count(rows.start, rows.len()),
-        ];
-        for (index, values) in self.inputs.iter().zip(&values) {
-            if let Some(index) = index {
-                self.program.set_input(*index, bytemuck::cast_slice(values))?;
+        let count = |from: usize, n: usize| (from..from + n).map(|i| i as i32);
+        for (name, index) in INPUTS.iter().zip(self.inputs) {
+            let Some(index) = index else { continue };
+            self.values.clear();
+            match *name {
+                "tokens" => self.values.extend(ids.iter().map(|&id| id as i32)),
+                "positions" | "kv_slot" => self.values.extend(count(position, ids.len())),
+                "rows" => self.values.extend(count(rows.start, rows.len())),
+                _ => self.values.resize(ids.len(), 0), // kv_start: one sequence, from the beginning of the cache
             }
+            self.program.set_input(index, bytemuck::cast_slice(&self.values))?;
         }
         let bounds = Bounds { t: ids.len(), s: position + ids.len(), r: rows.len() };
         self.program.run(states, &bounds, cancel.flag())?;

@@ -1,60 +1,34 @@
 //! `rope_kv_append`: q' = rope(q); the caches with rope(k) and v appended: what lies between the projections and attention.
 
-use super::attrs::attributes;
 use crate::ops::{
-    BoundType, Case, InferError, KvAppend, OpDef, Operand, ReferenceError, Rope, RopeMode, TensorType, Types,
+    AttrError, AttrReader, Attrs, BoundType, Case, InferError, KvAppend, OpDef, Operand, ReferenceError, Rope,
+    RopeMode, TensorType, Types,
 };
 use crate::tensor::{Bounds, DType, Dim, HostTensor, Sym};
 
-attributes! {
-    /// Two `rope`s and two `kv_append`s in one step. Results: the rotated `q`, the K cache, the V cache.
-    ///
-    /// `q: f32[d, heads, T]`, `k: f32[d, kv_heads, T]`, `v: f32[d_v, kv_heads, T]`, the caches as in `kv_append`, `positions` and `slots`:
-    /// `i32[T]`, optional `factors` as in `rope`. The attributes are those of `rope`.
-    pub struct RopeKvAppend {
-        /// Elements of a head that are rotated.
-        pub n_dims: usize,
-        /// Which elements make a pair.
-        pub mode: RopeMode = RopeMode::Norm,
-        /// Base of the geometric row of frequencies.
-        pub freq_base: f32 = 10000.0,
-        /// Linear scaling of positions: 1 / factor.
-        pub freq_scale: f32 = 1.0,
-        /// YaRN's mix of extrapolation; 0 turns YaRN off.
-        pub ext_factor: f32 = 0.0,
-        /// Scale of cos and sin.
-        pub attn_factor: f32 = 1.0,
-        /// Turns from which a frequency is extrapolated.
-        pub beta_fast: f32 = 32.0,
-        /// Turns up to which a frequency is interpolated.
-        pub beta_slow: f32 = 1.0,
-        /// Context that the model was trained with, for YaRN.
-        pub n_ctx_orig: usize = 0,
-    }
+/// Two `rope`s and two `kv_append`s in one step. Results: the rotated `q`, the K cache, the V cache.
+///
+/// `q: f32[d, heads, T]`, `k: f32[d, kv_heads, T]`, `v: f32[d_v, kv_heads, T]`, the caches as in `kv_append`, `positions` and `slots`:
+/// `i32[T]`, optional `factors` as in `rope`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RopeKvAppend {
+    /// The rotation of Q and K. Its attributes are the op's.
+    pub rope: Rope,
 }
 
 impl From<Rope> for RopeKvAppend {
-    fn from(r: Rope) -> RopeKvAppend {
-        let Rope { n_dims, mode, freq_base, freq_scale, ext_factor, attn_factor, beta_fast, beta_slow, n_ctx_orig } = r;
-        RopeKvAppend { n_dims, mode, freq_base, freq_scale, ext_factor, attn_factor, beta_fast, beta_slow, n_ctx_orig }
+    fn from(rope: Rope) -> RopeKvAppend {
+        RopeKvAppend { rope }
     }
 }
 
 impl RopeKvAppend {
-    /// The rotation that Q and K get.
-    pub fn rope(&self) -> Rope {
-        let RopeKvAppend {
-            n_dims,
-            mode,
-            freq_base,
-            freq_scale,
-            ext_factor,
-            attn_factor,
-            beta_fast,
-            beta_slow,
-            n_ctx_orig,
-        } = self.clone();
-        Rope { n_dims, mode, freq_base, freq_scale, ext_factor, attn_factor, beta_fast, beta_slow, n_ctx_orig }
+    pub(crate) fn write_attrs(&self) -> Attrs {
+        self.rope.write_attrs()
+    }
+
+    pub(crate) fn read_attrs(reader: &mut AttrReader) -> Result<RopeKvAppend, AttrError> {
+        Rope::read_attrs(reader).map(RopeKvAppend::from)
     }
 }
 
@@ -66,7 +40,7 @@ impl OpDef for RopeKvAppend {
         let rope = |x| {
             let mut list = vec![x, operands[5]];
             list.extend(operands.get(7));
-            self.rope().infer(&list)
+            self.rope.infer(&list)
         };
         let q = rope(operands[0])?;
         let k = rope(operands[1])?;
@@ -79,7 +53,7 @@ impl OpDef for RopeKvAppend {
         let rope = |x: &HostTensor| {
             let mut list = vec![x, operands[5]];
             list.extend(operands.get(7));
-            self.rope().reference(&list, &[BoundType { dtype: DType::F32, ne: x.ne() }])
+            self.rope.reference(&list, &[BoundType { dtype: DType::F32, ne: x.ne() }])
         };
         let mut results = rope(operands[0])?;
         let k = rope(operands[1])?;

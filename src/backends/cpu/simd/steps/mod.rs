@@ -186,7 +186,7 @@ pub(crate) fn prepare(step: &Step, packed: &[Option<&PackedMatrix>]) -> Result<E
         }
         Op::GluQMatmul(op) => Ok(Extra::PackedList(vec![weight(1, 0, op.activation)?, weight(2, 0, op.activation)?])),
         Op::RopeKvAppend(op) => {
-            let (angles, scale) = rope_angles(&op.rope(), &[]);
+            let (angles, scale) = rope_angles(&op.rope, &[]);
             Ok(Extra::Angles(angles, scale))
         }
         Op::Rope(rope) => {

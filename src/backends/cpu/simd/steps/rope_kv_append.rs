@@ -8,7 +8,7 @@ use crate::tensor::DType;
 
 /// Scratch of a thread: cos, sin, and one rotated key.
 pub(super) fn scratch_bytes(op: &RopeKvAppend, head_dim: usize) -> usize {
-    op.n_dims / 2 * 2 * 4 + head_dim * 4
+    op.rope.n_dims / 2 * 2 * 4 + head_dim * 4
 }
 
 /// # Safety
@@ -18,8 +18,8 @@ pub(super) unsafe fn run(op: &RopeKvAppend, extra: &Extra, x: &[View], out: &Vie
     let (q, k, v, k_state, v_state) = (&x[0], &x[1], &x[2], &x[3], &x[4]);
     // SAFETY: inputs, and a weight or vector of an earlier step.
     let (positions, slots, factors) = unsafe { (x[5].i32s(), x[6].i32s(), x.get(7).map(|f| f.f32_row(0))) };
-    let half = op.n_dims / 2;
-    let pairs = match op.mode {
+    let half = op.rope.n_dims / 2;
+    let pairs = match op.rope.mode {
         RopeMode::Norm => RopePairs::Interleaved,
         RopeMode::Neox => RopePairs::Halves,
     };
