@@ -3,6 +3,7 @@
 //! Lowering is the capability test: there is no second list of what a backend supports.
 
 pub mod cpu;
+pub mod hip;
 pub mod null;
 
 use crate::graph::plan::{MemoryBill, Plan, Target, WeightSlot};
