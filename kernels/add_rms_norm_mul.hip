@@ -28,7 +28,7 @@
 NORM_VARIANTS(ADD_RMS_NORM_MUL)
 
 KERNEL(add_rms_norm_mul_any, 256,
-       (View x, View residual, const float* weight, View sum, View out, int rows, float eps, int constant)) {
+       (View x, View residual, const float* weight, View sum, View out, int, float eps, int)) {
     LDS(float, shared, 32);
     pdl_trigger();
     pdl_wait();

@@ -20,7 +20,7 @@
 
 NORM_VARIANTS(LAYER_NORM)
 
-KERNEL(layer_norm_any, 256, (View x, View out, int rows, float eps)) {
+KERNEL(layer_norm_any, 256, (View x, View out, int, float eps)) {
     LDS(float, shared, 32);
     pdl_trigger();
     pdl_wait();

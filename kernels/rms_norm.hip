@@ -19,7 +19,7 @@
 
 NORM_VARIANTS(RMS_NORM)
 
-KERNEL(rms_norm_any, 256, (View x, View out, int rows, float eps)) {
+KERNEL(rms_norm_any, 256, (View x, View out, int, float eps)) {
     LDS(float, shared, 32);
     pdl_trigger();
     pdl_wait();

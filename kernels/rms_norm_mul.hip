@@ -23,7 +23,7 @@
 
 NORM_VARIANTS(RMS_NORM_MUL)
 
-KERNEL(rms_norm_mul_any, 256, (View x, const float* weight, View out, int rows, float eps, int constant)) {
+KERNEL(rms_norm_mul_any, 256, (View x, const float* weight, View out, int, float eps, int)) {
     LDS(float, shared, 32);
     pdl_trigger();
     pdl_wait();

@@ -80,9 +80,9 @@ DEVICE float rms_factor(float sum_of_squares, int k, float eps) { return rsqrt_f
 
 // Expands X(suffix, threads, group, vectors, row, live) for each kernel that keeps its row in registers; `row` is the row of this thread
 // and `live` whether there is one. Rows up to 256, 1024, 4096, 8192 and 16384 elements.
-#define NORM_VARIANTS(X)                                                                                    \
-    X(wave, NORM_WAVE_THREADS, WAVE, NORM_WAVE_ROW / 4 / WAVE, row_of_wave(), row_of_wave() < rows)         \
-    X(1k, 256, 256, 1, block_x(), true)                                                                     \
-    X(4k, 1024, 1024, 1, block_x(), true)                                                                   \
-    X(8k, 1024, 1024, 2, block_x(), true)                                                                   \
-    X(16k, 1024, 1024, 4, block_x(), true)
+#define NORM_VARIANTS(X)                                                                            \
+    X(wave, NORM_WAVE_THREADS, WAVE, NORM_WAVE_ROW / 4 / WAVE, row_of_wave(), row_of_wave() < rows) \
+    X(1k, 256, 256, 1, block_x(), block_x() < rows)                                                 \
+    X(4k, 1024, 1024, 1, block_x(), block_x() < rows)                                               \
+    X(8k, 1024, 1024, 2, block_x(), block_x() < rows)                                               \
+    X(16k, 1024, 1024, 4, block_x(), block_x() < rows)
