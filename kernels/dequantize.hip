@@ -34,7 +34,7 @@ template <int TYPE, class Out> DEVICE void dequantize(const View& x, Out* out, u
         dequantize<id>(x, out, tile);                                                   \
     }
 FOR_EACH_FLOAT_TYPE(DEQUANTIZE)
-FOR_EACH_ACTIVATION_TYPE(DEQUANTIZE)
 FOR_EACH_SIMPLE_TYPE(DEQUANTIZE)
+FOR_EACH_CODE_TYPE(DEQUANTIZE)
 FOR_EACH_K_TYPE(DEQUANTIZE)
 FOR_EACH_IQ_TYPE(DEQUANTIZE)

@@ -33,5 +33,6 @@ template <int TYPE> DEVICE void get_rows(const RawMatrix& table, const int* ids,
     }
 FOR_EACH_FLOAT_TYPE(GET_ROWS)
 FOR_EACH_SIMPLE_TYPE(GET_ROWS)
+FOR_EACH_CODE_TYPE(GET_ROWS)
 FOR_EACH_K_TYPE(GET_ROWS)
 FOR_EACH_IQ_TYPE(GET_ROWS)

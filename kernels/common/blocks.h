@@ -12,21 +12,22 @@
     X(f32, 0, 1, 4)            \
     X(f16, 1, 1, 2)            \
     X(bf16, 30, 1, 2)
+// Small blocks: whole numbers times a scale (and a minimum), then codes that stand for values.
 #define FOR_EACH_SIMPLE_TYPE(X) \
     X(q4_0, 2, 32, 18)          \
     X(q4_1, 3, 32, 20)          \
     X(q5_0, 6, 32, 22)          \
     X(q5_1, 7, 32, 24)          \
     X(q8_0, 8, 32, 34)          \
+    X(q1_0, 41, 128, 18)        \
+    X(q2_0, 42, 64, 18)
+#define FOR_EACH_CODE_TYPE(X)   \
     X(iq4_nl, 20, 32, 18)       \
     X(mxfp4, 39, 32, 17)        \
     X(nvfp4, 40, 64, 36)        \
-    X(q1_0, 41, 128, 18)        \
-    X(q2_0, 42, 64, 18)         \
     X(mxfp6_e2m3, 1000, 32, 25) \
     X(mxfp6_e3m2, 1001, 32, 25)
-// Activations that `quantize` made.
-#define FOR_EACH_ACTIVATION_TYPE(X) X(q8_a, 1002, 32, 52)
+// Super-blocks, without and with a codebook.
 #define FOR_EACH_K_TYPE(X)   \
     X(q2_K, 10, 256, 84)     \
     X(q3_K, 11, 256, 110)    \
@@ -47,8 +48,8 @@
 
 #define DECLARE_TYPE(name, id, len, bytes) constexpr int DTYPE_##name = id;
 FOR_EACH_FLOAT_TYPE(DECLARE_TYPE)
-FOR_EACH_ACTIVATION_TYPE(DECLARE_TYPE)
 FOR_EACH_SIMPLE_TYPE(DECLARE_TYPE)
+FOR_EACH_CODE_TYPE(DECLARE_TYPE)
 FOR_EACH_K_TYPE(DECLARE_TYPE)
 FOR_EACH_IQ_TYPE(DECLARE_TYPE)
 #undef DECLARE_TYPE
@@ -60,6 +61,7 @@ struct RawMatrix {
     int rows;
     int k;
 };
+static_assert(sizeof(RawMatrix) == 24, "as in src/backends/hip/raw.rs");
 
 // ---- loads ----------------------------------------------------------------------------------------------------------------------
 
@@ -150,8 +152,8 @@ template <int TYPE> struct BlockFormat;
         DEVICE void dequantize(const u8* block, int group, float* out) { dequantize_##name(block, group, out); }                 \
     };
 FOR_EACH_FLOAT_TYPE(DECLARE_FORMAT)
-FOR_EACH_ACTIVATION_TYPE(DECLARE_FORMAT)
 FOR_EACH_SIMPLE_TYPE(DECLARE_FORMAT)
+FOR_EACH_CODE_TYPE(DECLARE_FORMAT)
 FOR_EACH_K_TYPE(DECLARE_FORMAT)
 FOR_EACH_IQ_TYPE(DECLARE_FORMAT)
 #undef DECLARE_FORMAT
@@ -165,10 +167,13 @@ template <int TYPE> DEVICE void dequantize32(const u8* row, int group, float* ou
 
 // The same for a row of k elements; those behind its end are 0. Only plain floats have such rows.
 template <int TYPE> DEVICE void dequantize32_of(const u8* row, int group, int k, float* out) {
-    if (BlockFormat<TYPE>::elements > 1 || group * 32 + 32 <= k) return dequantize32<TYPE>(row, group, out);
+    if constexpr (BlockFormat<TYPE>::elements > 1) {
+        dequantize32<TYPE>(row, group, out);
+    } else {
 #pragma unroll
-    for (int i = 0; i < 32; i++) {
-        int e = group * 32 + i;
-        out[i] = e >= k ? 0.0f : TYPE == DTYPE_f32 ? load_f32(row, e) : TYPE == DTYPE_f16 ? load_f16(row, e) : load_bf16(row, e);
+        for (int i = 0; i < 32; i++) {
+            int e = group * 32 + i;
+            out[i] = e >= k ? 0.0f : TYPE == DTYPE_f32 ? load_f32(row, e) : TYPE == DTYPE_f16 ? load_f16(row, e) : load_bf16(row, e);
+        }
     }
 }

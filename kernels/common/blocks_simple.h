@@ -59,15 +59,6 @@ DEVICE void dequantize_q8_0(const u8* block, int group, float* out) {
     for (int i = 0; i < 32; i++) out[i] = (float)signed_byte_of(qs[i / 4], i % 4) * d;
 }
 
-// Activations that `quantize` made: f32 scale, sums that only integer kernels need, values from byte 20 on.
-DEVICE void dequantize_q8_a(const u8* block, int group, float* out) {
-    float d = bits_to_float(load_word<4>(block));
-    u32 qs[8];
-    load_words<4>(block + 20, qs);
-#pragma unroll
-    for (int i = 0; i < 32; i++) out[i] = (float)signed_byte_of(qs[i / 4], i % 4) * d;
-}
-
 // What the codes 0–15 of iq4_nl and iq4_xs stand for, four a word.
 DEVICE float iq4_value(int code) {
     u32 low = code & 4 ? 0xf6eaddcfu : 0xbfad9881u;  // -49 -35 -22 -10 and -127 -104 -83 -65

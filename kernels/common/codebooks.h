@@ -1,4 +1,4 @@
-// The codebooks of the IQ formats, as src/tensor/quant/grids.rs has them (tests/kernel_headers.rs compares the two).
+// The codebooks of the IQ formats, as src/tensor/quant/grids.rs has them (tests/kernel_codebooks.rs compares the two).
 //
 // An entry is one u16 of level numbers, 2 bits a value for entries of eight and 3 bits for entries of four, the first value in the
 // lowest bits; blocks_iq.h says what the levels stand for. The tables stay in memory: 9 KB at most are hot, less than a first-level cache.

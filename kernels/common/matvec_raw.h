@@ -12,6 +12,8 @@
 #define MATVEC_TEAM 32
 #define MATVEC_TEAMS (MATVEC_THREADS / MATVEC_TEAM)
 #define MATVEC_GROUP_WORDS 36
+// The number of the activation type, beside those of weights in blocks.h.
+constexpr int DTYPE_q8_a = 1002;
 
 // Activations: `tokens` rows of k elements of type DTYPE_f32, DTYPE_f16 or DTYPE_q8_a. `rounded`: f32 goes through q8_a.
 struct RawActivations {
@@ -34,6 +36,7 @@ struct RawResult {
     int act;
     int blocks;
 };
+static_assert(sizeof(RawActivations) == 32 && sizeof(RawResult) == 48, "as in src/backends/hip/steps/matvec_raw.rs");
 
 // Functions by their place in `Activation::ALL` of src/ops/unary.rs.
 DEVICE float activate(int function, float x) {
@@ -68,14 +71,14 @@ DEVICE float rounded_to_q8_a(float v) {
     return round_even(v * scale) * (largest / 127.0f);
 }
 
-// Groups first … first + count of the activations of `tokens` rows from token0 on, as f32; what lies behind k is 0.
-DEVICE void stage_activations(const RawActivations& x, int k, int token0, int tokens, int first, int count, float* staged) {
-    for (int t = 0; t < tokens; t++) {
+// Groups first … first + count of the activations of TOKENS rows from token0 on, as f32; what lies behind k or the last token is 0.
+template <int TOKENS> DEVICE void stage_activations(const RawActivations& x, int k, int token0, int first, int count, float* staged) {
+    for (int t = 0; t < TOKENS; t++) {
         const u8* row = x.data + (i64)(token0 + t) * x.row_bytes;
         float* target = staged + t * x.chunk_groups * MATVEC_GROUP_WORDS;
         for (int start = 0; start < count * 32; start += MATVEC_THREADS) {
             int i = start + thread_id(), e = first * 32 + i;
-            float v = i < count * 32 && e < k ? load_activation(x, row, e) : 0.0f;
+            float v = i < count * 32 && e < k && token0 + t < x.tokens ? load_activation(x, row, e) : 0.0f;
             if (x.rounded) v = rounded_to_q8_a(v);
             if (i < count * 32) target[i / 32 * MATVEC_GROUP_WORDS + i % 32] = v;
         }
@@ -108,7 +111,7 @@ template <int TYPE, int TOKENS, int ROWS> DEVICE void matvec_raw(const RawMatrix
     int groups = div_up(w.k, 32), token0 = block_y() * TOKENS, tokens = min_of(TOKENS, x.tokens - token0);
     bool whole = groups <= x.chunk_groups;
     if (whole) {
-        stage_activations(x, w.k, token0, tokens, 0, groups, staged);
+        stage_activations<TOKENS>(x, w.k, token0, 0, groups, staged);
         sync_threads();
     }
     for (int row0 = block_x() * (MATVEC_TEAMS * ROWS); row0 < w.rows; row0 += result.blocks * (MATVEC_TEAMS * ROWS)) {
@@ -118,7 +121,7 @@ template <int TYPE, int TOKENS, int ROWS> DEVICE void matvec_raw(const RawMatrix
             int count = min_of(x.chunk_groups, groups - chunk);
             if (!whole) {
                 sync_threads();
-                stage_activations(x, w.k, token0, tokens, chunk, count, staged);
+                stage_activations<TOKENS>(x, w.k, token0, chunk, count, staged);
                 sync_threads();
             }
             for (int g = lane; g < count; g += MATVEC_TEAM) {
@@ -130,7 +133,6 @@ template <int TYPE, int TOKENS, int ROWS> DEVICE void matvec_raw(const RawMatrix
                 }
 #pragma unroll
                 for (int t = 0; t < TOKENS; t++) {
-                    if (t >= tokens) break;
                     const float* group = staged + (t * x.chunk_groups + g) * MATVEC_GROUP_WORDS;
 #pragma unroll
                     for (int r = 0; r < ROWS; r++) sums[r][t] = dot32<TOKENS == 1>(values[r], group, sums[r][t]);

@@ -4,6 +4,7 @@
 
 mod arch;
 mod launch;
+mod raw;
 mod steps;
 mod view;
 mod weights;

@@ -1,5 +1,9 @@
 //! Steps: from bound views to kernel launches, one file an op. Pure functions: what cannot be launched is said here, at lowering.
 
+mod dequantize;
+mod get_rows;
+mod matvec_raw;
+
 use super::arch::Arch;
 use super::launch::Launches;
 use super::view::{DevicePtr, DeviceView};
@@ -30,8 +34,11 @@ pub(crate) struct StepArgs<'a> {
 }
 
 /// Appends the launches of a step, or says why the device cannot run it.
-pub(crate) fn launches(op: &Op, _s: &StepArgs<'_>, _out: &mut Launches) -> Result<(), String> {
+pub(crate) fn launches(op: &Op, s: &StepArgs<'_>, out: &mut Launches) -> Result<(), String> {
     match op {
+        Op::GetRows(_) => get_rows::launches(s, out),
+        Op::Dequantize(_) => dequantize::launches(s, out),
+        Op::QMatmul(_) | Op::QMatmulGroup(_) | Op::GluQMatmul(_) => matvec_raw::launches(op, s, out),
         op => Err(format!("there is no device kernel for {}", op.name())),
     }
 }
