@@ -104,7 +104,7 @@ DEVICE void dequantize_iq1_m(const u8* block, int group, float* out) {
     load_words<4>(block + 48, w);
     // The f16 scale is in the upper four bits of the four scale words.
     u32 d_bits = (w[0] >> 12 & 15u) | (w[0] >> 28) << 4 | (w[1] >> 12 & 15u) << 8 | (w[1] >> 28) << 12;
-    float d = half_bits_to_float((u16)d_bits);
+    float d = half_from_bits((u16)d_bits);
     u32 scales = (group < 4 ? w[0] : w[1]) >> (group % 4 / 2 * 16) >> (group % 2 * 6);
 #pragma unroll
     for (int l = 0; l < 4; l++) {
