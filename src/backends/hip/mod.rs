@@ -5,6 +5,7 @@
 mod arch;
 mod ffi;
 mod launch;
+mod raw;
 mod steps;
 mod view;
 mod weights;

@@ -13,6 +13,9 @@ mod rope_kv_append;
 mod soft_max;
 #[cfg(test)]
 pub(super) mod testing;
+mod dequantize;
+mod get_rows;
+mod matvec_raw;
 
 use super::arch::Arch;
 use super::launch::Launches;
@@ -70,6 +73,9 @@ pub(crate) fn launches(op: &Op, s: &StepArgs<'_>, out: &mut Launches) -> Result<
         }
         Op::Cont(_) => cont::launches(s, out),
         Op::Concat(op) => concat::launches(op, s, out),
+        Op::GetRows(_) => get_rows::launches(s, out),
+        Op::Dequantize(_) => dequantize::launches(s, out),
+        Op::QMatmul(_) | Op::QMatmulGroup(_) | Op::GluQMatmul(_) => matvec_raw::launches(op, s, out),
         op => Err(format!("there is no device kernel for {}", op.name())),
     }
 }
