@@ -26,6 +26,7 @@ struct AttentionArgs {
     int splits;     // decode: blocks that share a token's positions
     int parts;      // decode: blocks that share a kv head's query heads
 };
+static_assert(sizeof(AttentionArgs) == 232, "as in steps/attention.rs");
 
 constexpr float LOG2E = 1.4426950408889634f;
 constexpr float NEG_INFINITY = -__builtin_huge_valf();

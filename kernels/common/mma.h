@@ -28,6 +28,59 @@ DEVICE u32 high_halves(u32 a, u32 b) {
 }
 DEVICE u32 word(const u32x4& x, int i) { return i < 2 ? (i == 0 ? x.x : x.y) : (i == 2 ? x.z : x.w); }
 
+// Four 8 × 8 matrices of 16-bit elements from LDS: lane l gives the address of row l % 8 of matrix l / 8, each 16 bytes. Of every matrix a lane
+// gets elements 2c and 2c + 1 of row r; transposed: of column r.
+template <bool transposed> DEVICE void load_matrices(u32* out, const char* row) {
+#if defined(MATRIX_MMA)
+    u32 at = (u32)__cvta_generic_to_shared(row);
+    if (transposed)
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+                     : "r"(at)
+                     : "memory");
+    else
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+                     : "r"(at)
+                     : "memory");
+#else
+    struct Lane {
+        u32* out;
+        const u16* row;
+    } mine = {out, (const u16*)row};
+    wave_together(&mine, [](void* const* lanes) {
+        for (int lane = 0; lane < 32; lane++) {
+            for (int m = 0; m < 4; m++) {
+                int r = lane / 4, c = lane % 4 * 2;
+                const u16* rows[2] = {((Lane*)lanes[m * 8 + (transposed ? c : r)])->row, ((Lane*)lanes[m * 8 + (transposed ? c + 1 : r)])->row};
+                ((Lane*)lanes[lane])->out[m] = rows[0][transposed ? r : c] | (u32)rows[1][transposed ? r : c + 1] << 16;
+            }
+        }
+    });
+#endif
+}
+
+// 16 bytes from global memory to LDS, there after wait_copies() and a barrier.
+DEVICE void copy_async(char* to, const char* from) {
+#if defined(MATRIX_MMA)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((u32)__cvta_generic_to_shared(to)), "l"(from) : "memory");
+#else
+    *(u32x4*)to = *(const u32x4*)from;
+#endif
+}
+// Ends a group of copies.
+DEVICE void commit_copies() {
+#if defined(MATRIX_MMA)
+    asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+// Waits for this thread's copies but those of the last `groups` groups.
+template <int groups> DEVICE void wait_copies() {
+#if defined(MATRIX_MMA)
+    asm volatile("cp.async.wait_group %0;" ::"n"(groups) : "memory");
+#endif
+}
+
 // Pairs of 16-bit floats: from two floats (to nearest even), to two floats, and c += A B.
 template <class T> struct Pair;
 
