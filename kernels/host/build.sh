@@ -18,6 +18,15 @@ if grep -qw f16c /proc/cpuinfo 2> /dev/null && grep -qw avx2 /proc/cpuinfo; then
 # One build in a folder at a time: tests run side by side.
 if command -v flock > /dev/null; then exec 9> "$out/lock"; flock 9; fi
 
+sources=("$here"/*.cpp "$@")
+for source in "$here"/../*.hip; do [[ -f "$source" ]] && sources+=("$source"); done
+
+# Nothing to do where no file is newer than the last build of the same files with the same flags.
+stamp=$(printf '%s\n' "$cxx" "${flags[@]}" "${sources[@]}")
+if [[ "$(cat "$out/stamp" 2> /dev/null)" == "$stamp" ]] \
+    && [[ -z "$(find "$here/.." "${sources[@]}" -type f -newer "$out/stamp" 2> /dev/null | head -1)" ]]; then exit 0; fi
+started=$(mktemp "$out/started.XXXXXX")
+
 # Of a source: its text with all that it includes, and the flags.
 known() { { "$cxx" --version; echo "$@"; "$cxx" "$@" -E -P; } | cksum | tr ' ' '-'; }
 
@@ -32,9 +41,6 @@ compile() {
     echo "$key" > "$object.key"
 }
 
-sources=("$here"/*.cpp "$@")
-for source in "$here"/../*.hip; do [[ -f "$source" ]] && sources+=("$source"); done
-
 jobs=0 failed=0
 for wave in 32 64; do
     for source in "${sources[@]}"; do
@@ -43,7 +49,7 @@ for wave in 32 64; do
     done
 done
 while (( jobs > 0 )); do wait -n || failed=1; (( jobs-- )) || true; done
-if (( failed )); then echo "error: the emulator was not built" >&2; exit 1; fi
+if (( failed )); then rm -f "$started"; echo "error: the emulator was not built" >&2; exit 1; fi
 
 for wave in 32 64; do
     objects=()
@@ -56,3 +62,7 @@ for wave in 32 64; do
     mv "$library.new" "$library"
     echo "$list" > "$library.list"
 done
+
+echo "$stamp" > "$out/stamp"
+touch -r "$started" "$out/stamp"
+rm -f "$started"
