@@ -2,25 +2,27 @@
 
 mod concat;
 mod cont;
+mod dequantize;
 pub(super) mod elementwise;
+mod get_rows;
 mod kv_append;
 mod kv_mask;
 mod matmul;
+mod matvec_raw;
 mod norm;
+mod qmatmul;
 mod quantize;
 mod rope;
 mod rope_kv_append;
 mod soft_max;
 #[cfg(test)]
 pub(super) mod testing;
-mod dequantize;
-mod get_rows;
-mod matvec_raw;
 
 use super::arch::Arch;
 use super::launch::Launches;
 use super::view::{DevicePtr, DeviceView};
 use super::weights::DeviceWeight;
+use crate::graph::plan::{Plan, Step};
 use crate::ops::Op;
 use crate::tensor::{Bounds, DType};
 
@@ -44,6 +46,48 @@ pub(crate) struct StepArgs<'a> {
     pub bounds: &'a Bounds,
     /// The plan's.
     pub limits: &'a Bounds,
+}
+
+/// Scratch memory of a plan: a part that attention keeps zeroed between steps, a part that each step uses as it likes, and the fault
+/// record at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Scratch {
+    attention: usize,
+    others: usize,
+}
+
+impl Scratch {
+    /// What the steps of a plan need.
+    pub fn of(plan: &Plan, arch: &Arch) -> Scratch {
+        let most = |attention: bool| {
+            let of = plan.steps.iter().filter(|s| matches!(s.op, Op::Attention(_)) == attention);
+            of.map(|s| scratch_bytes(s, &plan.bounds, arch)).max().unwrap_or(0).next_multiple_of(256)
+        };
+        Scratch { attention: most(true), others: most(false) }
+    }
+
+    /// Where a step's scratch begins.
+    pub fn offset(&self, step: &Step) -> usize {
+        if matches!(step.op, Op::Attention(_)) { 0 } else { self.attention }
+    }
+
+    /// Where the fault record lies.
+    pub fn fault(&self) -> usize {
+        self.attention + self.others
+    }
+
+    /// Bytes in all.
+    pub fn bytes(&self) -> usize {
+        self.attention + self.others + 256
+    }
+}
+
+/// Bytes of scratch that a step needs.
+fn scratch_bytes(step: &Step, bounds: &Bounds, _arch: &Arch) -> usize {
+    match &step.op {
+        Op::QMatmul(_) | Op::QMatmulGroup(_) | Op::GluQMatmul(_) => qmatmul::scratch_bytes(step, bounds),
+        _ => 0,
+    }
 }
 
 /// Appends the launches of a step, or says why the device cannot run it.
@@ -75,7 +119,7 @@ pub(crate) fn launches(op: &Op, s: &StepArgs<'_>, out: &mut Launches) -> Result<
         Op::Concat(op) => concat::launches(op, s, out),
         Op::GetRows(_) => get_rows::launches(s, out),
         Op::Dequantize(_) => dequantize::launches(s, out),
-        Op::QMatmul(_) | Op::QMatmulGroup(_) | Op::GluQMatmul(_) => matvec_raw::launches(op, s, out),
+        Op::QMatmul(_) | Op::QMatmulGroup(_) | Op::GluQMatmul(_) => qmatmul::launches(op, s, out),
         op => Err(format!("there is no device kernel for {}", op.name())),
     }
 }
