@@ -1,5 +1,6 @@
 //! Steps: from bound views to kernel launches, one file an op. Pure functions: what cannot be launched is said here, at lowering.
 
+mod attention;
 mod concat;
 mod cont;
 mod dequantize;
@@ -93,6 +94,7 @@ fn scratch_bytes(step: &Step, bounds: &Bounds, _arch: &Arch) -> usize {
 /// Appends the launches of a step, or says why the device cannot run it.
 pub(crate) fn launches(op: &Op, s: &StepArgs<'_>, out: &mut Launches) -> Result<(), String> {
     match op {
+        Op::Attention(op) => attention::launches(op, s, out),
         Op::Add(_) => elementwise::binary(&elementwise::ADD, s, out),
         Op::Sub(_) => elementwise::binary(&elementwise::SUB, s, out),
         Op::Mul(_) => elementwise::binary(&elementwise::MUL, s, out),
