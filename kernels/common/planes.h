@@ -92,25 +92,28 @@ template <int F> struct Block {
     u32 super;
 };
 
-template <int F> DEVICE void load_block(Block<F>& x, const Planes& w, int row, int block) {
+// Loads a block whose parts lie at these addresses.
+template <int F> DEVICE void load_block_at(Block<F>& x, const u8* quants, const u8* high, const u8* scales, const u8* supers) {
     typedef FormatOf<F> Is;
-    const i64 i = (i64)row * w.blocks + block;
-    if (Is::bytes) {
-        x.q = load_once((const u32x4*)(w.quants + i * 32));
-        x.p = load_once((const u32x4*)(w.quants + i * 32 + 16));
-    } else {
-        x.q = load_once((const u32x4*)(w.quants + i * 16));
-    }
-    if (Is::fifth) x.h.x = load_once((const u32*)(w.high + i * 4));
-    if (F == FORMAT_Q6_K) x.h = load_once((const u32x2*)(w.high + i * 8));
-    if (F == FORMAT_Q4_1 || F == FORMAT_Q5_1) x.scale = load_once((const u32*)(w.scales + i * 4));
-    else if (F == FORMAT_MXFP4 || F == FORMAT_IQ4_XS) x.scale = load_once(w.scales + i);
-    else x.scale = load_once((const u16*)(w.scales + i * 2));
+    x.q = load_once((const u32x4*)quants);
+    if (Is::bytes) x.p = load_once((const u32x4*)(quants + 16));
+    if (Is::fifth) x.h.x = load_once((const u32*)high);
+    if (F == FORMAT_Q6_K) x.h = load_once((const u32x2*)high);
+    if (F == FORMAT_Q4_1 || F == FORMAT_Q5_1) x.scale = load_once((const u32*)scales);
+    else if (F == FORMAT_MXFP4 || F == FORMAT_IQ4_XS) x.scale = load_once(scales);
+    else x.scale = load_once((const u16*)scales);
     if (Is::super_block) {
-        const i64 s = (i64)row * (w.blocks / 8) + block / 8;
-        if (Is::minimum) x.super = *(const u32*)(w.supers + s * 4);
-        else x.super = *(const u16*)(w.supers + s * 2);
+        if (Is::minimum) x.super = *(const u32*)supers;
+        else x.super = *(const u16*)supers;
     }
+}
+// Loads block i of the matrix.
+template <int F> DEVICE void load_block(Block<F>& x, const Planes& w, i64 i) {
+    typedef FormatOf<F> Is;
+    const int quant_bytes = Is::bytes ? 32 : 16, high_bytes = F == FORMAT_Q6_K ? 8 : 4;
+    const int scale_bytes = F == FORMAT_Q4_1 || F == FORMAT_Q5_1 ? 4 : F == FORMAT_MXFP4 || F == FORMAT_IQ4_XS ? 1 : 2;
+    // Rows are whole super-blocks.
+    load_block_at<F>(x, w.quants + i * quant_bytes, w.high + i * high_bytes, w.scales + i * scale_bytes, w.supers + i / 8 * (Is::minimum ? 4 : 2));
 }
 
 // The signed bytes of word `n` (elements 4n to 4n + 3) of a block, times `BlockScale<F>::unit`.
@@ -206,7 +209,7 @@ template <int F> DEVICE void planes_decode32(const Planes& w, int row, int block
         return;
     }
     Block<F> x;
-    load_block<F>(x, w, row, block);
+    load_block<F>(x, w, (i64)row * w.blocks + block);
     u32 lo[4], hi[4];
     block_words<F>(x, lo, hi);
     float first, last, offset;
