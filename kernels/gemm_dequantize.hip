@@ -29,7 +29,7 @@ template <int F> DEVICE void dequantize_quarter(const Planes& w, half_t* out, in
         }
     } else {
         Block<FormatOf<F>::plain ? FORMAT_Q8_0 : F> x;
-        load_block(x, w, first + row, column);
+        load_block(x, w, (i64)(first + row) * w.blocks + column);
         u32 words[8];
         block_words(x, words, words + 4);
         const PairScale<FormatOf<F>::plain ? FORMAT_Q8_0 : F> scale(x, quarter >= 2);

@@ -6,6 +6,7 @@
 // stages do.
 // A tile's results are rows t (A = x) and columns n (B = w), so that lanes store neighbouring n.
 #pragma once
+#include "activation.h"
 #include "matrix.h"
 #include "planes.h"
 
@@ -170,7 +171,7 @@ template <int F, class S, int ROWS> struct BlockTile {
     }
     // Blocks behind the end are the last one again: x is zero there.
     METHOD void load(const Planes& w, int i, int k0) {
-        if (works()) load_block<F>(held[i], w, row[i], min_of(k0 / 32 + thread_id() % PER_ROW, w.blocks - 1));
+        if (works()) load_block<F>(held[i], w, (i64)row[i] * w.blocks + min_of(k0 / 32 + thread_id() % PER_ROW, w.blocks - 1));
     }
     METHOD void store(int i, half_t* lds) const {
         if (works()) store_block<F>(held[i], lds + (thread_id() + i * S::THREADS) / PER_ROW * S::STRIDE + thread_id() % PER_ROW * 32);
@@ -201,37 +202,46 @@ struct GemmPart {
 struct GemmParts {
     GemmPart part[GEMM_PARTS];
 };
-#define GEMM_STORE 0
-// out = silu(product) · out, out = gelu(product) · out
-#define GEMM_SILU 1
-#define GEMM_GELU 2
 
-DEVICE float gemm_result(float v, const GemmPart& p, int combine, int t, int n) {
-    if (p.bias) v += p.bias[n];
-    if (p.residual) v += p.residual[(i64)t * p.residual_stride + n];
-    if (combine == GEMM_SILU) v = silu(v) * p.out[(i64)t * p.out_stride + n];
-    if (combine == GEMM_GELU) v = gelu(v) * p.out[(i64)t * p.out_stride + n];
+// Four neighbouring results of a row: v, plus what is to be added, or act(out) · v.
+DEVICE f32x4 gemm_results(f32x4 v, const GemmPart& p, int act, const float* out, int t, int n) {
+    if (p.bias) v = {v.x + p.bias[n], v.y + p.bias[n + 1], v.z + p.bias[n + 2], v.w + p.bias[n + 3]};
+    if (p.residual) {
+        const float* r = p.residual + (i64)t * p.residual_stride + n;
+        v = {v.x + r[0], v.y + r[1], v.z + r[2], v.w + r[3]};
+    }
+    if (act) {
+        const f32x4 gate = activate(act - 1, *(const f32x4*)out);
+        v = {v.x * gate.x, v.y * gate.y, v.z * gate.z, v.w * gate.w};
+    }
     return v;
 }
-DEVICE void gemm_store(FragC& c, const GemmPart& p, int combine, int t0, int n0, int t) {
-#if defined(MATRIX_MMA)
-    // Neighbouring elements are neighbouring columns.
-    if (p.out_stride % 2 == 0 && ((u64)p.out & 7) == 0) {
+DEVICE float gemm_result(float v, const GemmPart& p, int act, float out, int t, int n) {
+    if (p.bias) v += p.bias[n];
+    if (p.residual) v += p.residual[(i64)t * p.residual_stride + n];
+    return act ? activate(act - 1, out) * v : v;
+}
+// Stores 16 rows of a wave's results. They pass through 16 rows of LDS, so that lanes store 16 neighbouring bytes.
+template <class S> DEVICE void gemm_store(FragC* c, const GemmPart& p, int act, int t0, int n0, int t, float* lds) {
+    constexpr int WIDTH = S::N * 16, STRIDE = WIDTH + 4;
+    sync_wave();
 #pragma unroll
-        for (int i = 0; i < FragC::COUNT; i += 2) {
-            const int row = t0 + FragC::row(i), col = n0 + FragC::col(i);
-            if (row >= t || col >= p.n) continue;
-            float* out = p.out + (i64)row * p.out_stride + col;
-            const float a = gemm_result(c.v[i], p, combine, row, col);
-            if (col + 1 < p.n) *(f32x2*)out = {a, gemm_result(c.v[i + 1], p, combine, row, col + 1)};
-            else *out = a;
+    for (int j = 0; j < S::N; j++) c[j].for_each([&](int row, int col, float& v) { lds[row * STRIDE + j * 16 + col] = v; });
+    sync_wave();
+    const bool aligned = p.out_stride % 4 == 0 && ((u64)p.out & 15) == 0;
+#pragma unroll 1
+    for (int i = lane_id(); i < 16 * WIDTH / 4; i += WAVE) {
+        const int row = i / (WIDTH / 4), col = i % (WIDTH / 4) * 4, n = n0 + col;
+        if (t0 + row >= t || n >= p.n) continue;
+        const float* from = lds + row * STRIDE + col;
+        float* out = p.out + (i64)(t0 + row) * p.out_stride + n;
+        if (aligned && n + 3 < p.n) {
+            *(f32x4*)out = gemm_results(*(const f32x4*)from, p, act, out, t0 + row, n);
+        } else {
+#pragma unroll 1
+            for (int e = 0; e < 4 && n + e < p.n; e++) out[e] = gemm_result(from[e], p, act, out[e], t0 + row, n + e);
         }
-        return;
     }
-#endif
-    c.for_each([&](int row, int col, float& v) {
-        if (t0 + row < t && n0 + col < p.n) p.out[(i64)(t0 + row) * p.out_stride + n0 + col] = gemm_result(v, p, combine, t0 + row, n0 + col);
-    });
 }
 
 // The tiles of quantized weights. `advance` does one of STEPS shares of an iteration's work: the tile that is held into LDS, tile `next` on its way.
@@ -260,7 +270,7 @@ template <int F, class S> struct GemmWeights {
 };
 
 template <int F, class S>
-DEVICE void gemm(const GemmParts& parts, const half_t* x, i64 x_stride, int t, int combine, half_t* lds) {
+DEVICE void gemm(const GemmParts& parts, const half_t* x, i64 x_stride, int t, int act, half_t* lds) {
     int tile = block_y(), which = 0;
     while (which < GEMM_PARTS - 1 && tile >= parts.part[which].tiles) tile -= parts.part[which++].tiles;
     const GemmPart& p = parts.part[which];
@@ -346,8 +356,9 @@ DEVICE void gemm(const GemmParts& parts, const half_t* x, i64 x_stride, int t, i
 #if defined(GEMM_ASYNC)
     wait_async<0>();
 #endif
+    sync_threads();
+    float* const rows = (float*)lds + wave * 16 * (S::N * 16 + 4);
+    static_assert(S::WAVES_N * S::WAVES_T * 16 * (S::N * 16 + 4) * 4 <= S::LDS_BYTES, "the results of 16 rows a wave fit into LDS");
 #pragma unroll
-    for (int i = 0; i < S::T; i++)
-#pragma unroll
-        for (int j = 0; j < S::N; j++) gemm_store(c[i][j], p, combine, t0 + wave_t + i * 16, n0 + wave_n + j * 16, t);
+    for (int i = 0; i < S::T; i++) gemm_store<S>(c[i], p, act, t0 + wave_t + i * 16, n0 + wave_n, t, rows);
 }
