@@ -25,10 +25,13 @@ const BLOCKS_PER_UNIT: usize = 4;
 struct Activations {
     data: DevicePtr,
     row_bytes: i64,
+    norm: DevicePtr,
+    eps: f32,
     kind: i32,
     rounded: i32,
     tokens: i32,
     chunk_groups: i32,
+    unused: i32,
 }
 
 /// `RawResult` of matvec_raw.h.
@@ -44,7 +47,7 @@ struct RawResult {
     blocks: i32,
 }
 
-const _: () = assert!(size_of::<Activations>() == 32 && size_of::<RawResult>() == 48);
+const _: () = assert!(size_of::<Activations>() == 48 && size_of::<RawResult>() == 48);
 
 /// One product: operands and result by their place in the step.
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,6 +56,8 @@ pub(super) struct Product {
     pub x: usize,
     pub bias: Option<usize>,
     pub residual: Option<usize>,
+    /// The factor of a normalisation of `x`, and its `eps`.
+    pub norm: Option<(usize, f32)>,
     pub result: usize,
     /// The result holds the gate's product, and becomes this function of it times this product.
     pub gated: Option<Activation>,
@@ -75,24 +80,27 @@ fn products(op: &Op) -> Result<Vec<Product>, String> {
         DType::Q8A => Ok(true),
         other => Err(format!("activations are not rounded to {other} on the device")),
     };
+    let norm = |slot: usize, eps: f32| (eps > 0.0).then_some((slot, eps));
     Ok(match op {
         Op::QMatmul(op) => vec![Product {
             weight: 0,
             x: 1,
             bias: op.bias.then_some(2),
             residual: op.residual.then_some(2 + usize::from(op.bias)),
+            norm: norm(2 + usize::from(op.bias) + usize::from(op.residual), op.norm_eps),
             rounded: rounded(op.activation)?,
             ..Product::default()
         }],
         Op::QMatmulGroup(op) => {
             let rounded = rounded(op.activation)?;
+            let norm = norm(op.norm_slot(), op.norm_eps);
             let bias = |i| op.bias.then_some(1 + op.weights + i);
             (0..op.weights)
-                .map(|i| Product { weight: 1 + i, x: 0, bias: bias(i), result: i, rounded, ..Product::default() })
+                .map(|i| Product { weight: 1 + i, x: 0, bias: bias(i), result: i, norm, rounded, ..Product::default() })
                 .collect()
         }
         Op::GluQMatmul(op) => {
-            let gate = Product { weight: 1, x: 0, rounded: rounded(op.activation)?, ..Product::default() };
+            let gate = Product { weight: 1, x: 0, norm: norm(3, op.norm_eps), rounded: rounded(op.activation)?, ..Product::default() };
             vec![gate, Product { weight: 2, gated: Some(op.act), ..gate }]
         }
         other => return Err(format!("{} is no product with a raw matrix", other.name())),
@@ -116,10 +124,13 @@ pub(super) fn launch(product: &Product, s: &StepArgs<'_>, out: &mut Launches) ->
     let activations = Activations {
         data: x.view.ptr,
         row_bytes: row_stride(x)?,
+        norm: product.norm.map_or(0, |(i, _)| s.operands[i].view.ptr),
+        eps: product.norm.map_or(0.0, |(_, eps)| eps),
         kind: activation_number(x.dtype)?,
-        rounded: i32::from(product.rounded && x.dtype == DType::F32),
+        rounded: i32::from(product.rounded),
         tokens: tokens as i32,
         chunk_groups: chunk as i32,
+        unused: 0,
     };
     let (bias, residual) = (product.bias.map(|i| &s.operands[i]), product.residual.map(|i| &s.operands[i]));
     let sums = RawResult {
@@ -178,7 +189,7 @@ mod tests {
     }
 
     fn qmatmul(activation: DType) -> QMatmul {
-        QMatmul { bias: false, residual: false, activation }
+        QMatmul { bias: false, residual: false, activation, norm_eps: 0.0 }
     }
 
     #[test]
@@ -213,10 +224,10 @@ mod tests {
         let x = dense(DType::F32, [64, 1, 1, 1], 0x10);
         let weights = [DType::Q8_0, DType::F16, DType::Bf16].map(|t| dense(t, [64, 8, 1, 1], 0x20));
         let y = [1, 2, 3].map(|i| dense(DType::F32, [8, 1, 1, 1], i));
-        let group = QMatmulGroup { weights: 3, bias: false, activation: DType::Q8A };
+        let group = QMatmulGroup { weights: 3, bias: false, activation: DType::Q8A, norm_eps: 0.0 };
         let out = launched(group, &[x, weights[0], weights[1], weights[2]], &y).unwrap();
         assert_eq!(names(&out), ["matvec_raw_q8_0_1", "matvec_raw_f16_1", "matvec_raw_bf16_1"]);
-        let glu = GluQMatmul { act: Activation::Gelu, activation: DType::F32 };
+        let glu = GluQMatmul { act: Activation::Gelu, activation: DType::F32, norm_eps: 0.0 };
         let out = launched(glu, &[x, weights[0], weights[1]], &y[..1]).unwrap();
         assert_eq!(names(&out), ["matvec_raw_q8_0_1", "matvec_raw_f16_1"]);
     }
