@@ -3,6 +3,7 @@
 #![allow(dead_code)] // while it is put together
 
 mod arch;
+mod ffi;
 mod launch;
 mod raw;
 mod steps;
