@@ -6,6 +6,7 @@
 // LDS: `chunk_groups` groups of each token's activations, 36 words a group (so that the lanes' 16-byte reads hit different banks).
 // Grid: x any number of blocks, which take tiles of 8 ROWS rows in turn; y ⌈tokens / TOKENS⌉. Bound by unpacking, for most types.
 #pragma once
+#include "activation.h"
 #include "blocks.h"
 
 #define MATVEC_THREADS 256
@@ -29,7 +30,7 @@ struct RawActivations {
     int unused;
 };
 
-// Where sums go: out[n, t] at out + t * out_stride + n. bias and residual may be null. act: 0, or 1 + the number of the function.
+// Where sums go: out[n, t] at out + t * out_stride + n. bias and residual may be null. act: 0, or 1 + a number of activation.h.
 // blocks: the grid's size in x.
 struct RawResult {
     float* out;
@@ -41,21 +42,6 @@ struct RawResult {
     int blocks;
 };
 static_assert(sizeof(RawActivations) == 48 && sizeof(RawResult) == 48, "as in src/backends/hip/steps/matvec_raw.rs");
-
-// Functions by their place in `Activation::ALL` of src/ops/unary.rs.
-DEVICE float activate(int function, float x) {
-    switch (function) {
-    case 0: return silu(x);
-    case 1: return gelu(x);
-    case 2: return max_of(x, 0.0f);
-    case 3: return tanh_f32(x);
-    case 4: return sigmoid(x);
-    case 5: return exp_f32(x);
-    case 6: return -x;
-    case 7: return x * x;
-    default: return sqrt_f32(x);
-    }
-}
 
 DEVICE float load_activation(const RawActivations& x, const u8* row, int i) {
     if (x.type == DTYPE_f32) return load_f32(row, i);

@@ -2,6 +2,7 @@
 //! for floats. The kernels are those of `kernels/common/matvec_raw.h`.
 
 use super::StepArgs;
+use super::elementwise::activation;
 use crate::backends::hip::launch::Launches;
 use crate::backends::hip::raw::{kernels_of, raw_matrix, row_stride};
 use crate::backends::hip::view::{DevicePtr, DeviceView};
@@ -100,7 +101,13 @@ fn products(op: &Op) -> Result<Vec<Product>, String> {
                 .collect()
         }
         Op::GluQMatmul(op) => {
-            let gate = Product { weight: 1, x: 0, norm: norm(3, op.norm_eps), rounded: rounded(op.activation)?, ..Product::default() };
+            let gate = Product {
+                weight: 1,
+                x: 0,
+                norm: norm(3, op.norm_eps),
+                rounded: rounded(op.activation)?,
+                ..Product::default()
+            };
             vec![gate, Product { weight: 2, gated: Some(op.act), ..gate }]
         }
         other => return Err(format!("{} is no product with a raw matrix", other.name())),
@@ -139,7 +146,7 @@ pub(super) fn launch(product: &Product, s: &StepArgs<'_>, out: &mut Launches) ->
         bias: bias.map_or(0, |b| b.view.ptr),
         residual: residual.map_or(0, |r| r.view.ptr),
         residual_stride: residual.map_or(Ok(0), float_stride)?,
-        act: product.gated.map_or(0, |act| 1 + act as i32),
+        act: product.gated.map_or(0, |act| 1 + activation(act)),
         blocks: blocks as i32,
     };
     let lds = tile * chunk * GROUP_BYTES;
@@ -167,21 +174,12 @@ fn float_stride(view: &DeviceView) -> Result<i64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backends::hip::Arch;
-    use crate::backends::hip::raw::tests::dense;
+    use crate::backends::hip::steps::testing::{dense, step};
     use crate::ops::{GluQMatmul, QMatmul, QMatmulGroup};
-    use crate::tensor::Bounds;
-
-    const NO_WEIGHTS: [Option<&'static crate::backends::hip::weights::DeviceWeight>; 4] = [None; 4];
 
     fn launched(op: impl Into<Op>, operands: &[DeviceView], results: &[DeviceView]) -> Result<Launches, String> {
-        let bounds = Bounds { t: 1, s: 1, r: 1 };
-        let arch = Arch::of("gfx1100").unwrap();
-        let (weights, scratch, fault) = (&NO_WEIGHTS[..operands.len()], 0, 0);
-        let (index, bounds, limits) = (0, &bounds, &bounds);
-        let s = StepArgs { operands, results, weights, arch: &arch, scratch, fault, index, bounds, limits };
-        let mut out = Launches::default();
-        launches(&op.into(), &s, &mut out).map(|()| out)
+        let op = op.into();
+        step(operands, results, |s, out| launches(&op, s, out))
     }
 
     fn names(out: &Launches) -> Vec<&str> {
@@ -199,9 +197,6 @@ mod tests {
         assert!(header.contains(&format!("#define MATVEC_TEAM {}\n", THREADS as usize / TEAMS)));
         assert!(header.contains(&format!("#define MATVEC_GROUP_WORDS {}\n", GROUP_BYTES / 4)));
         assert!(header.contains(&format!("DTYPE_q8_a = {};", activation_number(DType::Q8A).unwrap())));
-        for (i, &f) in Activation::ALL.iter().enumerate() {
-            assert_eq!(f as usize, i, "the kernels know {} by its place in the list", f.word());
-        }
     }
 
     #[test]
@@ -209,9 +204,9 @@ mod tests {
         for (tokens, kernel, rows) in
             [(1, "matvec_raw_q2_K_1", 1), (2, "matvec_raw_q2_K_8", 1), (17, "matvec_raw_q2_K_8", 3)]
         {
-            let w = dense(DType::Q2K, [16384, 100, 1, 1], 0x1000);
-            let x = dense(DType::F32, [16384, tokens, 1, 1], 0x2000);
-            let y = dense(DType::F32, [100, tokens, 1, 1], 0x3000);
+            let w = dense(DType::Q2K, [16384, 100, 1, 1]);
+            let x = dense(DType::F32, [16384, tokens, 1, 1]);
+            let y = dense(DType::F32, [100, tokens, 1, 1]);
             let out = launched(qmatmul(DType::F32), &[w, x], &[y]).unwrap();
             assert_eq!(names(&out), [kernel]);
             assert_eq!(out.list[0].grid[1..], [rows, 1]);
@@ -221,9 +216,9 @@ mod tests {
 
     #[test]
     fn a_group_is_a_launch_for_each_weight_and_a_gated_product_two_in_place() {
-        let x = dense(DType::F32, [64, 1, 1, 1], 0x10);
-        let weights = [DType::Q8_0, DType::F16, DType::Bf16].map(|t| dense(t, [64, 8, 1, 1], 0x20));
-        let y = [1, 2, 3].map(|i| dense(DType::F32, [8, 1, 1, 1], i));
+        let x = dense(DType::F32, [64, 1, 1, 1]);
+        let weights = [DType::Q8_0, DType::F16, DType::Bf16].map(|t| dense(t, [64, 8, 1, 1]));
+        let y = [dense(DType::F32, [8, 1, 1, 1]); 3];
         let group = QMatmulGroup { weights: 3, bias: false, activation: DType::Q8A, norm_eps: 0.0 };
         let out = launched(group, &[x, weights[0], weights[1], weights[2]], &y).unwrap();
         assert_eq!(names(&out), ["matvec_raw_q8_0_1", "matvec_raw_f16_1", "matvec_raw_bf16_1"]);
@@ -234,11 +229,11 @@ mod tests {
 
     #[test]
     fn what_the_kernels_do_not_read_is_refused_by_name() {
-        let x = dense(DType::Bf16, [64, 1, 1, 1], 0);
-        let (w, y) = (dense(DType::F32, [64, 8, 1, 1], 0), dense(DType::F32, [8, 1, 1, 1], 0));
+        let x = dense(DType::Bf16, [64, 1, 1, 1]);
+        let (w, y) = (dense(DType::F32, [64, 8, 1, 1]), dense(DType::F32, [8, 1, 1, 1]));
         assert!(launched(qmatmul(DType::F32), &[w, x], &[y]).unwrap_err().contains("bf16"));
-        let x = dense(DType::F32, [64, 1, 1, 1], 0);
-        let w = dense(DType::I8, [64, 8, 1, 1], 0);
+        let x = dense(DType::F32, [64, 1, 1, 1]);
+        let w = dense(DType::I8, [64, 8, 1, 1]);
         assert!(launched(qmatmul(DType::F32), &[w, x], &[y]).unwrap_err().contains("i8"));
     }
 }
