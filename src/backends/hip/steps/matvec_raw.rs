@@ -21,7 +21,7 @@ const MAX_GROUPS: usize = 256;
 const BLOCKS_PER_UNIT: usize = 4;
 
 /// `RawActivations` of matvec_raw.h.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 struct Activations {
     data: DevicePtr,
