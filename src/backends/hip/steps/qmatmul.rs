@@ -224,42 +224,43 @@ fn fast(products: &Products, planes: &[Planes], s: &StepArgs<'_>, out: &mut Laun
     Some(())
 }
 
-/// A launch a weight, in f32; what is normalised first is so by a kernel of its own.
+/// A launch a weight, in f32. For planes what is to be normalised first is so by a kernel of its own.
 fn general(products: &Products, s: &StepArgs<'_>, out: &mut Launches) -> Result<(), String> {
+    let planes = |weight: usize| s.weights[weight].and_then(|w| w.planes);
     let mut operands = s.operands.to_vec();
-    if let Some((eps, norm)) = products.norm {
+    if let Some((eps, norm)) = products.norm
+        && products.weights.iter().any(|&w| planes(w).is_some())
+    {
         let x = operands[products.x];
         let mut normed = x;
         normed.view.ptr = s.scratch;
         let (pair, weights) = ([x, operands[norm]], [None, s.weights[norm]]);
-        let step = StepArgs { operands: &pair, results: &[normed], weights: &weights, ..*s };
-        norm::rms_norm_mul(eps, &step, out)?;
+        norm::rms_norm_mul(eps, &StepArgs { operands: &pair, results: &[normed], weights: &weights, ..*s }, out)?;
         operands[products.x] = normed;
     }
-    let s = &StepArgs { operands: &operands, ..*s };
     for (i, &weight) in products.weights.iter().enumerate() {
         let product = Product {
             weight,
             x: products.x,
             bias: products.biases.get(i).copied(),
             residual: products.residual,
+            norm: products.norm.map(|(eps, slot)| (slot, eps)),
             result: if products.glu.is_some() { 0 } else { i },
             gated: products.glu.filter(|_| i == 1),
             rounded: products.activation != DType::F32,
         };
-        match s.weights[weight].and_then(|w| w.planes) {
-            None => matvec_raw::launch(&product, s, out)?,
-            Some(_) if product.rounded => {
-                return Err(format!("activations rounded to {} in a product of this shape", products.activation));
-            }
-            Some(planes) => {
-                let (activations, sums) = matvec_raw::operands(&product, s)?;
-                let waves = 256 / s.arch.wave;
-                let grid = [(planes.rows as usize).div_ceil(waves), s.operands[products.x].rows(), 1];
-                let launch = out.add(MATVEC_PLANES[planes.format as usize], grid, 256);
-                launch.arg(planes).arg(activations).arg(sums);
-            }
+        let Some(planes) = planes(weight) else {
+            matvec_raw::launch(&product, s, out)?;
+            continue;
+        };
+        if product.rounded {
+            return Err(format!("activations rounded to {} in a product of this shape", products.activation));
         }
+        let product = Product { norm: None, ..product };
+        let (activations, sums) = matvec_raw::operands(&product, &StepArgs { operands: &operands, ..*s })?;
+        let grid = [(planes.rows as usize).div_ceil(256 / s.arch.wave), s.operands[products.x].rows(), 1];
+        let kernel = MATVEC_PLANES[planes.format as usize];
+        out.add(kernel, grid, 256).arg(planes).arg(activations).arg(sums);
     }
     Ok(())
 }
