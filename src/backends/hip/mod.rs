@@ -3,7 +3,9 @@
 #![allow(dead_code)] // while it is put together
 
 mod arch;
+mod ffi;
 mod launch;
+mod raw;
 mod steps;
 mod view;
 mod weights;

@@ -1,0 +1,287 @@
+//! The emulator of HIP devices: that it computes what a device would, and refuses what a device leaves undefined.
+
+mod support;
+
+use libloading::Library;
+use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
+use std::path::Path;
+use std::ptr::{null, null_mut};
+
+type Pointer = *mut c_void;
+
+/// One emulated device with the kernels of `tests/kernels/emulator.hip`.
+struct Device {
+    library: Library,
+    wave: usize,
+}
+
+macro_rules! call {
+    ($device:expr, $name:ident, $($type:ty => $value:expr),*) => {{
+        // SAFETY: the types are those of AMD's header, with which the emulator exports the symbol.
+        unsafe {
+            let f = $device.library.get::<unsafe extern "C" fn($($type),*) -> c_int>(stringify!($name)).unwrap();
+            f($($value),*)
+        }
+    }};
+}
+
+fn devices() -> Vec<Device> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernels/emulator.hip");
+    let Some(libraries) = support::emulator::build("hip-emulator-test", &[&source]) else { return Vec::new() };
+    let open = |(path, wave): (_, usize)| {
+        // SAFETY: the library's initializers only fill its list of kernels.
+        let library = unsafe { Library::new(path).unwrap() };
+        Device { library, wave }
+    };
+    libraries.iter().zip([32, 64]).map(open).collect()
+}
+
+impl Device {
+    fn text(&self, function: &str, code: c_int) -> String {
+        // SAFETY: both functions that give texts have this signature; the text is valid until this thread's next error.
+        unsafe {
+            let f = self.library.get::<unsafe extern "C" fn(c_int) -> *const c_char>(function).unwrap();
+            CStr::from_ptr(f(code)).to_string_lossy().into_owned()
+        }
+    }
+
+    fn check(&self, code: c_int) {
+        assert_eq!(code, 0, "{}", self.text("hipGetErrorString", code));
+    }
+
+    fn buffer<T: bytemuck::Pod>(&self, values: &[T]) -> Pointer {
+        let bytes: &[u8] = bytemuck::cast_slice(values);
+        let mut out = null_mut();
+        self.check(call!(self, hipMalloc, *mut Pointer => &mut out, usize => bytes.len()));
+        self.check(call!(self, hipMemcpyHtoDAsync, Pointer => out, *const u8 => bytes.as_ptr(), usize => bytes.len(), Pointer => null_mut()));
+        out
+    }
+
+    fn read<T: bytemuck::Pod>(&self, from: Pointer, count: usize) -> Vec<T> {
+        let mut out = vec![T::zeroed(); count];
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut out);
+        self.check(call!(self, hipMemcpyDtoHAsync, *mut u8 => bytes.as_mut_ptr(), Pointer => from, usize => bytes.len(), Pointer => null_mut()));
+        out
+    }
+
+    fn function(&self, name: &str) -> Pointer {
+        let (mut module, mut function) = (null_mut(), null_mut());
+        let name = CString::new(name).unwrap();
+        self.check(
+            call!(self, hipModuleLoadData, *mut Pointer => &mut module, *const c_char => c"host:emulator".as_ptr()),
+        );
+        self.check(
+            call!(self, hipModuleGetFunction, *mut Pointer => &mut function, Pointer => module, *const c_char => name.as_ptr()),
+        );
+        function
+    }
+
+    fn launch_on(&self, stream: Pointer, name: &str, grid: [u32; 3], threads: u32, lds: u32, args: &[&[u8]]) -> c_int {
+        // Arguments at addresses that are aligned as the kernel's types are.
+        let aligned: Vec<Vec<u64>> = args
+            .iter()
+            .map(|a| {
+                let mut words = vec![0u64; a.len().div_ceil(8)];
+                bytemuck::cast_slice_mut::<u64, u8>(&mut words)[..a.len()].copy_from_slice(a);
+                words
+            })
+            .collect();
+        let mut params: Vec<*const u64> = aligned.iter().map(|a| a.as_ptr()).collect();
+        call!(self, hipModuleLaunchKernel, Pointer => self.function(name),
+            c_uint => grid[0], c_uint => grid[1], c_uint => grid[2], c_uint => threads, c_uint => 1, c_uint => 1,
+            c_uint => lds, Pointer => stream, *mut *const u64 => params.as_mut_ptr(), *const c_void => null())
+    }
+
+    fn launch(&self, name: &str, grid: [u32; 3], threads: u32, lds: u32, args: &[&[u8]]) -> c_int {
+        self.launch_on(null_mut(), name, grid, threads, lds, args)
+    }
+
+    /// What the emulator says of a launch that it must refuse.
+    fn refused(&self, name: &str, args: &[&[u8]]) -> String {
+        let code = self.launch(name, [1, 1, 1], 64, 0, args);
+        assert_ne!(code, 0, "{name} was not refused (wave {})", self.wave);
+        self.text("hipGetErrorString", code)
+    }
+}
+
+fn address(p: &Pointer) -> [u8; 8] {
+    (*p as u64).to_ne_bytes()
+}
+
+#[test]
+fn sums_of_rows() {
+    for d in devices() {
+        let (rows, n) = (300, 1000usize);
+        let x: Vec<f32> = (0..rows * n).map(|i| (i * 7 % 13) as f32 - 6.0).collect();
+        let (dx, dy) = (d.buffer(&x), d.buffer(&vec![0f32; rows]));
+        d.check(d.launch(
+            "row_sums",
+            [rows as u32, 1, 1],
+            256,
+            0,
+            &[&address(&dx), &address(&dy), &(n as i32).to_ne_bytes()],
+        ));
+        let expected: Vec<f32> = x.chunks(n).map(|row| row.iter().sum()).collect();
+        assert_eq!(d.read::<f32>(dy, rows), expected);
+        for p in [dx, dy] {
+            d.check(call!(d, hipFree, Pointer => p));
+        }
+    }
+}
+
+#[test]
+fn lanes_and_shuffles() {
+    for d in devices() {
+        let dy = d.buffer(&[0i32; 2 * 128 * 4]);
+        let mut view = [0u8; 56];
+        view[8 + 12..8 + 16].copy_from_slice(&5i32.to_ne_bytes());
+        d.check(d.launch("lanes", [2, 1, 1], 128, 0, &[&address(&dy), &view]));
+        for (i, y) in d.read::<i32>(dy, 2 * 128 * 4).chunks(4).enumerate() {
+            let t = i % 128;
+            let (lane, wave) = (t % d.wave, t / d.wave * d.wave);
+            let expected = [lane, wave + (lane + 1) % d.wave, wave + 3, (t ^ (d.wave / 2)) + 5];
+            assert_eq!(y, expected.map(|v| v as i32), "thread {i}");
+        }
+    }
+}
+
+#[test]
+fn dynamic_lds_and_threads_that_return_early() {
+    for d in devices() {
+        let x: Vec<i32> = (0..256).collect();
+        let (dx, dy) = (d.buffer(&x), d.buffer(&vec![0i32; 256]));
+        d.check(d.launch("reverse", [1, 1, 1], 256, 1024, &[&address(&dx), &address(&dy)]));
+        assert_eq!(d.read::<i32>(dy, 256), (0..256).rev().collect::<Vec<_>>());
+        d.check(d.launch("early_exit", [1, 1, 1], 128, 0, &[&address(&dx), &address(&dy), &100i32.to_ne_bytes()]));
+        assert_eq!(d.read::<i32>(dy, 99), (1..100).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn what_lanes_hold_comes_together() {
+    for d in devices() {
+        let a: Vec<f32> = (0..256).map(|i| (i % 7) as f32).collect();
+        let b: Vec<f32> = (0..256).map(|i| (i % 5) as f32 - 2.0).collect();
+        let (da, db, dc) = (d.buffer(&a), d.buffer(&b), d.buffer(&[0f32; 256]));
+        d.check(d.launch("matrix", [1, 1, 1], d.wave as u32, 0, &[&address(&da), &address(&db), &address(&dc)]));
+        let expected: Vec<f32> =
+            (0..256).map(|i| (0..16).map(|k| a[i / 16 * 16 + k] * b[k * 16 + i % 16]).sum()).collect();
+        assert_eq!(d.read::<f32>(dc, 256), expected);
+    }
+}
+
+#[test]
+fn the_dialect() {
+    for d in devices() {
+        let (dy, dn) = (d.buffer(&[0f32; 7]), d.buffer(&[0u32; 2]));
+        d.check(d.launch("dialect", [3, 1, 1], d.wave as u32, 0, &[&address(&dy), &address(&dn)]));
+        assert_eq!(d.read::<u32>(dn, 2), [3 * 2 * d.wave as u32, 7]);
+        let y = d.read::<f32>(dy, 7);
+        // 1 * 2 - 1 * 3 - 128 * 127 + 127 * 2 + 100
+        assert_eq!(y[0], -15903.0);
+        assert_eq!(y[1], f32::from(0x77u8));
+        assert!((y[2] - std::f32::consts::E).abs() < 1e-6 && (y[6] - 0.5f32.tanh()).abs() < 1e-6);
+        assert_eq!(y[3], half::f16::from_f32(1.0 / 3.0).to_f32());
+        assert_eq!(y[4], half::bf16::from_f32(1.0 / 3.0).to_f32());
+        assert_eq!(y[5], 2.0 + 3.0);
+    }
+}
+
+#[test]
+fn barriers_and_shuffles_that_not_all_reach_are_errors() {
+    for d in devices() {
+        let dy = d.buffer(&[0i32; 64]);
+        for kernel in ["half_a_barrier", "half_a_shuffle"] {
+            let said = d.refused(kernel, &[&address(&dy)]);
+            assert!(said.starts_with(&format!("kernel {kernel}, block (0, 0, 0)")), "{said}");
+            assert!(said.contains("not all threads reach the same barrier"), "{said}");
+        }
+        let said = d.refused("other_barrier", &[&address(&dy)]);
+        assert!(said.contains("the threads of the block part"), "{said}");
+        let said = d.refused("shuffle_from_nobody", &[&address(&dy)]);
+        assert!(said.contains("from lane 16, which takes no part"), "{said}");
+        // The device works on.
+        d.check(d.launch("past_the_end", [1, 1, 1], 64, 0, &[&address(&dy), &0i32.to_ne_bytes()]));
+        assert_eq!(d.read::<i32>(dy, 64), [1; 64]);
+    }
+}
+
+#[test]
+fn memory_that_is_not_the_kernels_is_an_error() {
+    for d in devices() {
+        let dy = d.buffer(&[0i32; 64]);
+        let said = d.refused("past_the_end", &[&address(&dy), &1i32.to_ne_bytes()]);
+        assert!(said.starts_with("kernel past_the_end, block (0, 0, 0), thread 63: memory access at 0x"), "{said}");
+        assert!(said.ends_with("0 bytes past the end of an allocation of 256 bytes"), "{said}");
+        let said = d.refused("past_the_lds", &[&address(&dy)]);
+        assert!(said.contains("past the end of an LDS array of 256 bytes"), "{said}");
+        let said = d.refused("endless_stack", &[&address(&dy), &100_000i32.to_ne_bytes()]);
+        assert!(said.starts_with("kernel endless_stack"), "{said}");
+        let said = d.refused("reverse", &[&address(&dy), &address(&dy)]);
+        assert!(said.contains("blocks of 64 x 1 x 1 threads, compiled for 256"), "{said}");
+        d.check(call!(d, hipFree, Pointer => dy));
+        let said = d.refused("past_the_end", &[&address(&dy), &0i32.to_ne_bytes()]);
+        assert!(said.starts_with("kernel past_the_end"), "freed memory: {said}");
+
+        let mut beyond = [0u8; 257];
+        let dy = d.buffer(&[0i32; 64]);
+        let code = call!(d, hipMemcpyDtoHAsync, *mut u8 => beyond.as_mut_ptr(), Pointer => dy, usize => 257, Pointer => null_mut());
+        assert_eq!(d.text("hipGetErrorName", code), "hipErrorInvalidValue");
+        assert_eq!(
+            d.text("hipGetErrorName", call!(d, hipFree, Pointer => dy.wrapping_byte_add(16))),
+            "hipErrorInvalidValue"
+        );
+    }
+}
+
+#[test]
+fn a_graph_replays_what_was_captured() {
+    for d in devices() {
+        let (mut stream, mut graph, mut exec) = (null_mut(), null_mut(), null_mut());
+        d.check(call!(d, hipStreamCreateWithFlags, *mut Pointer => &mut stream, c_uint => 1));
+        let x = d.buffer(&(0..256).collect::<Vec<i32>>());
+        let y = d.buffer(&vec![0i32; 256]);
+        d.check(call!(d, hipStreamBeginCapture, Pointer => stream, c_int => 2));
+        d.check(d.launch_on(stream, "reverse", [1, 1, 1], 256, 1024, &[&address(&x), &address(&y)]));
+        d.check(call!(d, hipMemcpyDtoDAsync, Pointer => x, Pointer => y, usize => 512, Pointer => stream));
+        d.check(call!(d, hipMemsetAsync, Pointer => y, c_int => 0, usize => 4, Pointer => stream));
+        assert_ne!(call!(d, hipStreamSynchronize, Pointer => stream), 0);
+        d.check(call!(d, hipStreamEndCapture, Pointer => stream, *mut Pointer => &mut graph));
+        assert_eq!(d.read::<i32>(y, 1), [0], "nothing runs while it is captured");
+        d.check(call!(d, hipGraphInstantiate, *mut Pointer => &mut exec, Pointer => graph, *mut Pointer => null_mut(),
+            *mut c_char => null_mut(), usize => 0));
+        d.check(call!(d, hipGraphDestroy, Pointer => graph));
+        for _ in 0..2 {
+            d.check(call!(d, hipGraphLaunch, Pointer => exec, Pointer => stream));
+        }
+        // Once: x is 255 … 128, 128 … 255. Twice: y is that reversed.
+        let mut expected: Vec<i32> = (128..256).rev().chain(128..256).collect();
+        assert_eq!(d.read::<i32>(x, 256), expected);
+        expected[0] = 0;
+        assert_eq!(d.read::<i32>(y, 256), expected);
+        d.check(call!(d, hipGraphExecDestroy, Pointer => exec));
+        d.check(call!(d, hipStreamDestroy, Pointer => stream));
+    }
+}
+
+#[test]
+fn the_device_says_what_it_is() {
+    for d in devices() {
+        let mut count = 0;
+        d.check(call!(d, hipInit, c_uint => 0));
+        d.check(call!(d, hipGetDeviceCount, *mut c_int => &mut count));
+        assert_eq!(count, 1);
+        assert_eq!(d.text("hipGetErrorName", call!(d, hipSetDevice, c_int => 1)), "hipErrorInvalidDevice");
+        let mut wave = 0;
+        d.check(call!(d, hipDeviceGetAttribute, *mut c_int => &mut wave, c_int => 87, c_int => 0));
+        assert_eq!(wave as usize, d.wave);
+        let mut properties = vec![0u8; 1472];
+        d.check(call!(d, hipGetDevicePropertiesR0600, *mut u8 => properties.as_mut_ptr(), c_int => 0));
+        let name = CStr::from_bytes_until_nul(&properties[1160..]).unwrap();
+        assert_eq!(name.to_str().unwrap(), format!("host{}", d.wave));
+        let mut module = null_mut();
+        let code =
+            call!(d, hipModuleLoadData, *mut Pointer => &mut module, *const c_char => c"host:no_such_file".as_ptr());
+        assert_eq!(d.text("hipGetErrorString", code), "the emulator was compiled without no_such_file.hip");
+    }
+}
