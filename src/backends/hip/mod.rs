@@ -4,6 +4,7 @@
 
 mod arch;
 mod launch;
+mod objects;
 mod steps;
 mod view;
 mod weights;
