@@ -3,6 +3,7 @@
 mod support;
 
 use rocmforge::backends::cpu::{CpuBackend, Level};
+#[cfg(feature = "hip")]
 use rocmforge::backends::hip::HipBackend;
 use rocmforge::backends::{Backend, BackendError, WeightSource};
 use rocmforge::graph::passes::{PASSES, PassOptions};
@@ -121,7 +122,15 @@ fn backends() -> Vec<(String, Box<dyn Backend>)> {
             all.push((format!("cpu {level} {threads} threads"), Box::new(backend)));
         }
     }
-    // The device backend on emulated devices, with waves of 32 and of 64 lanes, and on a GPU where there is one.
+    #[cfg(feature = "hip")]
+    all.extend(devices());
+    all
+}
+
+/// The device backend on emulated devices, with waves of 32 and of 64 lanes, and on a GPU where there is one.
+#[cfg(feature = "hip")]
+fn devices() -> Vec<(String, Box<dyn Backend>)> {
+    let mut all: Vec<(String, Box<dyn Backend>)> = Vec::new();
     for library in support::emulator::libraries().into_iter().flatten() {
         let backend = HipBackend::open_library(library).unwrap();
         all.push((library.file_stem().unwrap().to_str().unwrap().to_string(), Box::new(backend)));
