@@ -91,7 +91,7 @@ fn placement_is_told() {
 #[test]
 fn too_little_memory_is_an_error_and_less_can_be_tried() {
     let data = data("Q8_0");
-    let device = Arc::new(Device::new(2 << 20));
+    let device = Arc::new(Device::new(8 << 20));
     let passes = PassOptions::default();
     let large = SessionOptions { context: 8192, ..options() };
     let model = on(&data, vec![(Arc::clone(&device) as _, LAYERS)]).unwrap();

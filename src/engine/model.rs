@@ -1,8 +1,8 @@
 //! [`Model`]: an opened file with its weights in memory.
 
-use super::placement::{Wanted, place, plan_layers};
+use super::placement::{Wanted, open_gpu, place, plan_layers};
 use super::{DeviceChoice, EngineError, KvType, Placement, SessionOptions, Stage};
-use crate::backends::{Backend, BackendError, LoadedWeights, WeightSource};
+use crate::backends::{Backend, LoadedWeights, WeightSource};
 use crate::graph::Graph;
 use crate::graph::passes::PassOptions;
 use crate::graph::plan::Plan;
@@ -267,11 +267,6 @@ impl Model {
     pub(super) fn stages(&self) -> &[LoadedStage] {
         &self.inner.stages
     }
-}
-
-/// The GPU with this number, or any.
-fn open_gpu(_number: Option<usize>) -> Result<Arc<dyn Backend>, BackendError> {
-    Err(BackendError::NoDevice { reason: "this build has no device backend".to_string(), present: false })
 }
 
 fn check_stages(stages: &[Stage], n_layer: usize) -> Result<(), EngineError> {

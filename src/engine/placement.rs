@@ -140,11 +140,11 @@ pub fn layers_bill(
 ///
 /// # Errors
 /// Those of `bill`.
-pub fn layers_that_fit(
+pub fn layers_that_fit<E>(
     n_layer: usize,
     budget: u64,
-    bill: impl Fn(Range<usize>) -> Result<MemoryBill, EngineError>,
-) -> Result<usize, EngineError> {
+    bill: impl Fn(Range<usize>) -> Result<MemoryBill, E>,
+) -> Result<usize, E> {
     let fits = |n: usize| bill(n_layer - n..n_layer).map(|bill| bill.allocated() as u64 <= budget);
     if fits(n_layer)? {
         return Ok(n_layer);
@@ -214,6 +214,19 @@ pub(super) fn place(
     Ok((stages, why))
 }
 
+/// The GPU with this number, or any.
+pub(super) fn open_gpu(_number: Option<usize>) -> Result<Arc<dyn Backend>, BackendError> {
+    Err(BackendError::NoDevice { reason: "this build has no device backend".to_string(), present: false })
+}
+
+/// One device for all; the CPU for `Auto`.
+pub(super) fn open_device(device: DeviceChoice) -> Result<Arc<dyn Backend>, BackendError> {
+    match device {
+        DeviceChoice::Gpu(number) => open_gpu(number),
+        DeviceChoice::Auto | DeviceChoice::Cpu => Ok(Arc::new(CpuBackend::new(0)?)),
+    }
+}
+
 /// How many of the last layers the device's free memory holds, and why not all.
 fn fitting(
     header: &Header,
@@ -254,7 +267,7 @@ mod tests {
         // 3 for the output, 10 a layer, 5 for the embedding.
         let bill = |layers: Range<usize>| {
             let weights = 3 + 10 * layers.len() + if layers.start == 0 { 5 } else { 0 };
-            Ok(MemoryBill { weights, ..MemoryBill::default() })
+            Ok::<_, EngineError>(MemoryBill { weights, ..MemoryBill::default() })
         };
         for (budget, n) in [(0, 0), (12, 0), (13, 1), (22, 1), (23, 2), (33, 3), (43, 3), (47, 3), (48, 4), (999, 4)] {
             assert_eq!(layers_that_fit(4, budget, bill).unwrap(), n, "{budget}");

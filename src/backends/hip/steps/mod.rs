@@ -2,10 +2,13 @@
 
 mod concat;
 mod cont;
+mod dequantize;
 pub(super) mod elementwise;
+mod get_rows;
 mod kv_append;
 mod kv_mask;
 mod matmul;
+mod matvec_raw;
 mod norm;
 mod quantize;
 mod rope;
@@ -13,9 +16,6 @@ mod rope_kv_append;
 mod soft_max;
 #[cfg(test)]
 pub(super) mod testing;
-mod dequantize;
-mod get_rows;
-mod matvec_raw;
 
 use super::arch::Arch;
 use super::launch::Launches;
