@@ -142,7 +142,15 @@ impl Model {
         let LoadOptions { device, gpu_layers, threads, ref session, ref passes } = *options;
         let wanted = Wanted { device, gpu_layers, threads, session, passes };
         let (stages, why) = place(data.header(), &config, &wanted, &open_gpu)?;
-        Model::on_stages(data, stages, why, passes, progress)
+        let optional = wanted.is_optional() && stages.iter().any(|stage| stage.backend.device().threads == 0);
+        match Model::on_stages(Arc::clone(&data), stages, why, passes, progress) {
+            // A GPU that was not asked for and that cannot hold these weights is told about, and not used.
+            Err(EngineError::Backend(error)) if optional => {
+                let (stages, _) = place(data.header(), &config, &Wanted { gpu_layers: Some(0), ..wanted }, &open_gpu)?;
+                Model::on_stages(data, stages, Some(format!("no GPU is used: {error}")), passes, progress)
+            }
+            made => made,
+        }
     }
 
     /// Prepares weights for backends that the caller has made, each with the layers that it runs: all layers in their order, one
