@@ -45,6 +45,7 @@ pub(crate) struct StepArgs<'a> {
 
 /// Appends the launches of a step, or says why the device cannot run it.
 pub(crate) fn launches(op: &Op, s: &StepArgs<'_>, out: &mut Launches) -> Result<(), String> {
+    raw_weights(op, s)?;
     match op {
         Op::Add(_) => elementwise::binary(&elementwise::ADD, s, out),
         Op::Sub(_) => elementwise::binary(&elementwise::SUB, s, out),
@@ -72,6 +73,16 @@ pub(crate) fn launches(op: &Op, s: &StepArgs<'_>, out: &mut Launches) -> Result<
         Op::Concat(op) => concat::launches(op, s, out),
         op => Err(format!("there is no device kernel for {}", op.name())),
     }
+}
+
+/// Weights whose elements the op reads must be on the device as the file has them.
+fn raw_weights(op: &Op, s: &StepArgs<'_>) -> Result<(), String> {
+    for (i, (view, weight)) in s.operands.iter().zip(s.weights).enumerate() {
+        if weight.is_some() && view.view.ptr == 0 && !op.is_matmul_weight(i) {
+            return Err(format!("operand {i}, a weight of {}, is on the device for matmuls only", view.dtype));
+        }
+    }
+    Ok(())
 }
 
 /// The views must be f32 with the elements of a row side by side.
