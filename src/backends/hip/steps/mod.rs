@@ -1,12 +1,17 @@
 //! Steps: from bound views to kernel launches, one file an op. Pure functions: what cannot be launched is said here, at lowering.
 
+mod attention;
 mod concat;
 mod cont;
+mod dequantize;
 pub(super) mod elementwise;
+mod get_rows;
 mod kv_append;
 mod kv_mask;
 mod matmul;
+mod matvec_raw;
 mod norm;
+mod qmatmul;
 mod quantize;
 mod rope;
 mod rope_kv_append;
@@ -18,6 +23,7 @@ use super::arch::Arch;
 use super::launch::Launches;
 use super::view::{DevicePtr, DeviceView};
 use super::weights::DeviceWeight;
+use crate::graph::plan::{Plan, Step};
 use crate::ops::Op;
 use crate::tensor::{Bounds, DType};
 
@@ -43,10 +49,53 @@ pub(crate) struct StepArgs<'a> {
     pub limits: &'a Bounds,
 }
 
+/// Scratch memory of a plan: a part that attention keeps zeroed between steps, a part that each step uses as it likes, and the fault
+/// record at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Scratch {
+    attention: usize,
+    others: usize,
+}
+
+impl Scratch {
+    /// What the steps of a plan need.
+    pub fn of(plan: &Plan, arch: &Arch) -> Scratch {
+        let most = |attention: bool| {
+            let of = plan.steps.iter().filter(|s| matches!(s.op, Op::Attention(_)) == attention);
+            of.map(|s| scratch_bytes(s, &plan.bounds, arch)).max().unwrap_or(0).next_multiple_of(256)
+        };
+        Scratch { attention: most(true), others: most(false) }
+    }
+
+    /// Where a step's scratch begins.
+    pub fn offset(&self, step: &Step) -> usize {
+        if matches!(step.op, Op::Attention(_)) { 0 } else { self.attention }
+    }
+
+    /// Where the fault record lies.
+    pub fn fault(&self) -> usize {
+        self.attention + self.others
+    }
+
+    /// Bytes in all.
+    pub fn bytes(&self) -> usize {
+        self.attention + self.others + 256
+    }
+}
+
+/// Bytes of scratch that a step needs.
+fn scratch_bytes(step: &Step, bounds: &Bounds, _arch: &Arch) -> usize {
+    match &step.op {
+        Op::QMatmul(_) | Op::QMatmulGroup(_) | Op::GluQMatmul(_) => qmatmul::scratch_bytes(step, bounds),
+        _ => 0,
+    }
+}
+
 /// Appends the launches of a step, or says why the device cannot run it.
 pub(crate) fn launches(op: &Op, s: &StepArgs<'_>, out: &mut Launches) -> Result<(), String> {
     raw_weights(op, s)?;
     match op {
+        Op::Attention(op) => attention::launches(op, s, out),
         Op::Add(_) => elementwise::binary(&elementwise::ADD, s, out),
         Op::Sub(_) => elementwise::binary(&elementwise::SUB, s, out),
         Op::Mul(_) => elementwise::binary(&elementwise::MUL, s, out),
@@ -71,6 +120,9 @@ pub(crate) fn launches(op: &Op, s: &StepArgs<'_>, out: &mut Launches) -> Result<
         }
         Op::Cont(_) => cont::launches(s, out),
         Op::Concat(op) => concat::launches(op, s, out),
+        Op::GetRows(_) => get_rows::launches(s, out),
+        Op::Dequantize(_) => dequantize::launches(s, out),
+        Op::QMatmul(_) | Op::QMatmulGroup(_) | Op::GluQMatmul(_) => qmatmul::launches(op, s, out),
         op => Err(format!("there is no device kernel for {}", op.name())),
     }
 }

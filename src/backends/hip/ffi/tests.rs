@@ -1,0 +1,1 @@
+//! Tests of the layer without a device, and with whatever device there is.
