@@ -133,6 +133,7 @@ fn scratch_bytes(step: &Step, bounds: &Bounds, arch: &Arch) -> usize {
 
 /// Appends the launches of a step, or says why the device cannot run it.
 pub(crate) fn launches(op: &Op, s: &StepArgs<'_>, out: &mut Launches) -> Result<(), String> {
+    raw_weights(op, s)?;
     match op {
         Op::Attention(op) => attention::launches(op, s, out),
         Op::Add(_) => elementwise::binary(&elementwise::ADD, s, out),
@@ -164,6 +165,16 @@ pub(crate) fn launches(op: &Op, s: &StepArgs<'_>, out: &mut Launches) -> Result<
         Op::QMatmul(_) | Op::QMatmulGroup(_) | Op::GluQMatmul(_) => qmatmul::launches(op, s, out),
         op => Err(format!("there is no device kernel for {}", op.name())),
     }
+}
+
+/// Weights whose elements the op reads must be on the device as the file has them.
+fn raw_weights(op: &Op, s: &StepArgs<'_>) -> Result<(), String> {
+    for (i, (view, weight)) in s.operands.iter().zip(s.weights).enumerate() {
+        if weight.is_some() && view.view.ptr == 0 && !op.is_matmul_weight(i) {
+            return Err(format!("operand {i}, a weight of {}, is on the device for matmuls only", view.dtype));
+        }
+    }
+    Ok(())
 }
 
 /// The views must be f32 with the elements of a row side by side.
