@@ -351,5 +351,5 @@ fn the_cpu_computes_what_the_interpreter_does() {
 
 #[test]
 fn the_target_without_integer_kernels_has_none() {
-    assert_eq!(NullBackend::default().activation_type(DType::Q8_0, 1024), DType::F32);
+    assert_eq!(NullBackend::default().activation_type(DType::Q8_0, 1024, 1), DType::F32);
 }

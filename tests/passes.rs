@@ -178,5 +178,5 @@ fn hits_mean_what_their_graphs_mean() {
 #[test]
 fn quantize_activations_has_an_integer_kernel_to_serve() {
     use rocmforge::graph::passes::Capabilities;
-    assert_eq!(CpuTarget { threads: 1 }.activation_type(DType::Q8_0, 1024), DType::Q8A, "its cases rely on it");
+    assert_eq!(CpuTarget { threads: 1 }.activation_type(DType::Q8_0, 1024, 1), DType::Q8A, "its cases rely on it");
 }

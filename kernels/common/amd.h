@@ -15,6 +15,7 @@
 // As KERNEL; `blocks` blocks should fit on a compute unit at once.
 #define KERNEL_OCCUPANCY(name, threads, blocks, params) KERNEL(name, threads, params)
 #define RESTRICT __restrict__
+#define DEVICE_MEMBER inline __attribute__((device, always_inline))
 
 #if defined(__GFX9__)
 #define WAVE 64

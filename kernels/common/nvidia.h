@@ -11,6 +11,7 @@
 #define KERNEL_OCCUPANCY(name, threads, blocks, params) extern "C" __global__ void __launch_bounds__(threads, blocks) name params
 // Not __restrict__: with dependent launches the compiler may move loads above pdl_wait().
 #define RESTRICT
+#define DEVICE_MEMBER __device__ __forceinline__
 #define MATRIX_MMA 1
 
 typedef __half half_t;

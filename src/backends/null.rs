@@ -44,7 +44,7 @@ impl NullBackend {
 }
 
 impl Capabilities for NullBackend {
-    fn activation_type(&self, _: DType, _: usize) -> DType {
+    fn activation_type(&self, _: DType, _: usize, _: usize) -> DType {
         DType::F32
     }
 }

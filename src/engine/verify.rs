@@ -121,7 +121,7 @@ pub fn verify(
 struct Exact;
 
 impl crate::graph::passes::Capabilities for Exact {
-    fn activation_type(&self, _: DType, _: usize) -> DType {
+    fn activation_type(&self, _: DType, _: usize, _: usize) -> DType {
         DType::F32
     }
 }

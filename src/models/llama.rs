@@ -5,10 +5,16 @@ use super::transformer::Transformer;
 use super::{Config, GraphOptions, ModelError, WeightMap};
 use crate::graph::Graph;
 use crate::ops::RopeMode;
+use std::ops::Range;
 
 /// The graph of a llama model.
-pub fn build(config: &Config, weights: &WeightMap<'_>, options: &GraphOptions) -> Result<Graph, ModelError> {
-    decoder(config, weights, options, RopeMode::Norm)
+pub fn build(
+    config: &Config,
+    weights: &WeightMap<'_>,
+    options: &GraphOptions,
+    layers: Range<usize>,
+) -> Result<Graph, ModelError> {
+    decoder(config, weights, options, layers, RopeMode::Norm)
 }
 
 /// The stack of layers; `qwen2` is the same but for RoPE's pairs and its biases.
@@ -16,11 +22,12 @@ pub fn decoder(
     config: &Config,
     weights: &WeightMap<'_>,
     options: &GraphOptions,
+    layers: Range<usize>,
     rope_mode: RopeMode,
 ) -> Result<Graph, ModelError> {
-    let mut m = Transformer::new(config, weights, options, rope_mode)?;
-    let mut x = m.embed()?;
-    for layer in 0..config.n_layer {
+    let mut m = Transformer::new(config, weights, options, layers.clone(), rope_mode)?;
+    let mut x = m.start()?;
+    for layer in layers {
         let normed = m.rms_norm(x, &format!("blk.{layer}.attn_norm"), "the norm before attention")?;
         let attention = m.attention(layer, normed)?;
         x = m.residual(x, attention, &format!("blk.{layer}.attn_residual"));
@@ -28,7 +35,5 @@ pub fn decoder(
         let ffn = m.swiglu(layer, normed)?;
         x = m.residual(x, ffn, &format!("blk.{layer}.ffn_residual"));
     }
-    let logits = m.head(x)?;
-    m.b.output("logits", logits);
-    Ok(m.b.finish()?)
+    m.finish(x)
 }

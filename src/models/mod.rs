@@ -10,6 +10,7 @@ pub mod gguf;
 mod llama;
 pub mod quantize;
 mod qwen2;
+pub mod synthetic;
 mod transformer;
 mod weights;
 
@@ -20,6 +21,7 @@ pub use weights::WeightMap;
 use crate::graph::Graph;
 use crate::tensor::{Bounds, DType};
 use gguf::Header;
+use std::ops::Range;
 
 /// What a graph is built for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,8 +32,8 @@ pub struct GraphOptions {
     pub kv_type: DType,
 }
 
-/// Builds an architecture's graph.
-type BuildFn = fn(&Config, &WeightMap<'_>, &GraphOptions) -> Result<Graph, ModelError>;
+/// Builds an architecture's graph, or that of some of its layers.
+type BuildFn = fn(&Config, &WeightMap<'_>, &GraphOptions, Range<usize>) -> Result<Graph, ModelError>;
 
 /// Architectures by the name in `general.architecture`.
 const ARCHITECTURES: &[(&str, BuildFn)] = &[("llama", llama::build), ("qwen2", qwen2::build)];
@@ -52,6 +54,36 @@ pub fn build(header: &Header, options: &GraphOptions) -> Result<Graph, ModelErro
     build_layers(header, options, usize::MAX)
 }
 
+/// The name of what a stage that does not end the model hands to the next one: f32\[n_embd, T\], the residual stream.
+pub const RESIDUAL: &str = "residual";
+
+/// The part of a model's graph that has the layers in `layers`, for a model that runs on several devices.
+///
+/// A part that begins with layer 0 takes `tokens`, others the input [`RESIDUAL`]; a part that ends with the last layer takes `rows`
+/// and gives `logits`, others give the output [`RESIDUAL`]. The caches are those of its layers.
+///
+/// # Errors
+/// As [`build`], and if there are no such layers.
+pub fn build_part(header: &Header, options: &GraphOptions, layers: Range<usize>) -> Result<Graph, ModelError> {
+    let config = Config::read(header)?;
+    if layers.start > layers.end || layers.end > config.n_layer {
+        let reason = format!("the model has {} layers, not {}..{}", config.n_layer, layers.start, layers.end);
+        return Err(ModelError::Unsupported(reason));
+    }
+    build_range(&config, header, options, layers)
+}
+
+fn build_range(
+    config: &Config,
+    header: &Header,
+    options: &GraphOptions,
+    layers: Range<usize>,
+) -> Result<Graph, ModelError> {
+    let entry = ARCHITECTURES.iter().find(|a| a.0 == config.architecture);
+    let (_, build) = entry.ok_or_else(|| ModelError::UnknownArchitecture { name: config.architecture.clone() })?;
+    build(config, &WeightMap::new(header), options, layers)
+}
+
 /// As [`build`], with at most `layers` layers: the head then follows the last of them. Such a graph says nothing sensible, but
 /// has all kinds of steps of the whole one.
 ///
@@ -60,7 +92,5 @@ pub fn build(header: &Header, options: &GraphOptions) -> Result<Graph, ModelErro
 pub fn build_layers(header: &Header, options: &GraphOptions, layers: usize) -> Result<Graph, ModelError> {
     let mut config = Config::read(header)?;
     config.n_layer = config.n_layer.min(layers);
-    let entry = ARCHITECTURES.iter().find(|a| a.0 == config.architecture);
-    let (_, build) = entry.ok_or_else(|| ModelError::UnknownArchitecture { name: config.architecture.clone() })?;
-    build(&config, &WeightMap::new(header), options)
+    build_range(&config, header, options, 0..config.n_layer)
 }

@@ -4,10 +4,16 @@
 use super::{Config, GraphOptions, ModelError, WeightMap, llama};
 use crate::graph::Graph;
 use crate::ops::RopeMode;
+use std::ops::Range;
 
 /// The graph of a qwen2 model.
-pub fn build(config: &Config, weights: &WeightMap<'_>, options: &GraphOptions) -> Result<Graph, ModelError> {
-    for layer in 0..config.n_layer {
+pub fn build(
+    config: &Config,
+    weights: &WeightMap<'_>,
+    options: &GraphOptions,
+    layers: Range<usize>,
+) -> Result<Graph, ModelError> {
+    for layer in layers.clone() {
         for (part, outputs) in [
             ("attn_q", config.n_head * config.head_dim),
             ("attn_k", config.n_head_kv * config.head_dim),
@@ -20,5 +26,5 @@ pub fn build(config: &Config, weights: &WeightMap<'_>, options: &GraphOptions) -
             }
         }
     }
-    llama::decoder(config, weights, options, RopeMode::Neox)
+    llama::decoder(config, weights, options, layers, RopeMode::Neox)
 }

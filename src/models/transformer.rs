@@ -1,17 +1,20 @@
 //! What decoder-only transformers share: inputs, attention over a KV cache, gated feed-forward, output head.
 
-use super::{Config, GraphOptions, ModelError, WeightMap};
-use crate::graph::{Builder, Value};
+use super::{Config, GraphOptions, ModelError, RESIDUAL, WeightMap};
+use crate::graph::{Builder, Graph, Value};
 use crate::ops::{KvMask, RopeMode};
 use crate::tensor::{DType, Dim, Shape, Sym};
+use std::ops::Range;
 
-/// The inputs of every model graph, as `models::build` lists them.
+/// The inputs of every model graph, as `models::build` and `models::build_part` list them.
 pub struct Inputs {
+    /// In a part of a model that does not begin it, the residual stream.
     pub tokens: Value,
     pub positions: Value,
     pub kv_slot: Value,
     pub kv_start: Value,
-    pub rows: Value,
+    /// In a part of a model that ends it.
+    pub rows: Option<Value>,
 }
 
 /// A model under construction.
@@ -24,25 +27,30 @@ pub struct Transformer<'a> {
     rope_mode: RopeMode,
     rope_factors: Option<Value>,
     embedding: Option<Value>,
+    layers: Range<usize>,
 }
 
 impl<'a> Transformer<'a> {
-    /// Declares the inputs and RoPE's frequency factors, where the file has them.
+    /// Declares the inputs of the part that has `layers`, and RoPE's frequency factors, where the file has them.
     pub fn new(
         config: &'a Config,
         weights: &'a WeightMap<'a>,
         options: &GraphOptions,
+        layers: Range<usize>,
         rope_mode: RopeMode,
     ) -> Result<Transformer<'a>, ModelError> {
-        let mut b = Builder::new(config.name.clone(), options.bounds);
+        let whole = layers == (0..config.n_layer);
+        let name =
+            if whole { config.name.clone() } else { format!("{} {}..{}", config.name, layers.start, layers.end) };
+        let mut b = Builder::new(name, options.bounds);
         let mut ids = |name, len: Sym| b.input(name, DType::I32, Shape::new(&[len]));
-        let inputs = Inputs {
-            tokens: ids("tokens", Sym::T),
-            positions: ids("positions", Sym::T),
-            kv_slot: ids("kv_slot", Sym::T),
-            kv_start: ids("kv_start", Sym::T),
-            rows: ids("rows", Sym::R),
-        };
+        let tokens = (layers.start == 0).then(|| ids("tokens", Sym::T));
+        let (positions, kv_slot, kv_start) =
+            (ids("positions", Sym::T), ids("kv_slot", Sym::T), ids("kv_start", Sym::T));
+        let rows = (layers.end == config.n_layer).then(|| ids("rows", Sym::R));
+        let residual = || Shape::new(&[Dim::from(config.n_embd), Dim::from(Sym::T)]);
+        let tokens = tokens.unwrap_or_else(|| b.input(RESIDUAL, DType::F32, residual()));
+        let inputs = Inputs { tokens, positions, kv_slot, kv_start, rows };
         let rope_factors = if weights.has("rope_freqs.weight") {
             Some(weights.take_f32(
                 &mut b,
@@ -62,16 +70,40 @@ impl<'a> Transformer<'a> {
             rope_mode,
             rope_factors,
             embedding: None,
+            layers,
         })
     }
 
-    /// The embeddings of the tokens: f32[n_embd, T].
-    pub fn embed(&mut self) -> Result<Value, ModelError> {
+    /// What the first layer takes, f32[n_embd, T]: the embeddings of the tokens, or what the part before gives.
+    pub fn start(&mut self) -> Result<Value, ModelError> {
+        if self.layers.start > 0 {
+            return Ok(self.inputs.tokens);
+        }
+        let table = self.embedding()?;
+        let x = self.b.get_rows(table, self.inputs.tokens);
+        Ok(self.b.label(x, "embedding"))
+    }
+
+    fn embedding(&mut self) -> Result<Value, ModelError> {
+        if let Some(table) = self.embedding {
+            return Ok(table);
+        }
         let shape = [self.config.n_embd, self.config.n_vocab];
         let table = self.weights.take(&mut self.b, "token_embd.weight", &shape, "the token embedding")?;
         self.embedding = Some(table);
-        let x = self.b.get_rows(table, self.inputs.tokens);
-        Ok(self.b.label(x, "embedding"))
+        Ok(table)
+    }
+
+    /// The graph, with the logits of what the last layer gives, or that itself for the part that follows.
+    pub fn finish(mut self, x: Value) -> Result<Graph, ModelError> {
+        match self.inputs.rows {
+            Some(rows) => {
+                let logits = self.head(x, rows)?;
+                self.b.output("logits", logits);
+            }
+            None => self.b.output(RESIDUAL, x),
+        }
+        Ok(self.b.finish()?)
     }
 
     /// RMSNorm of `x` with the weight `name`.
@@ -151,15 +183,14 @@ impl<'a> Transformer<'a> {
     }
 
     /// Selects the wanted rows, applies the output norm and the head (the embedding where the file has no `output.weight`).
-    pub fn head(&mut self, x: Value) -> Result<Value, ModelError> {
-        let rows = self.b.get_rows(x, self.inputs.rows);
+    fn head(&mut self, x: Value, rows: Value) -> Result<Value, ModelError> {
+        let rows = self.b.get_rows(x, rows);
         let x = self.rms_norm(rows, "output_norm", "the norm before the output head")?;
-        match self.embedding {
-            Some(embedding) if !self.weights.has("output.weight") => {
-                let logits = self.b.mul_mat(embedding, x);
-                Ok(self.b.label(logits, "output"))
-            }
-            _ => self.linear(x, "output", self.config.n_vocab, "the output head"),
+        if self.weights.has("output.weight") {
+            return self.linear(x, "output", self.config.n_vocab, "the output head");
         }
+        let embedding = self.embedding()?;
+        let logits = self.b.mul_mat(embedding, x);
+        Ok(self.b.label(logits, "output"))
     }
 }

@@ -1,8 +1,9 @@
-//! `qmatmul`: out[n, m] = Σ_k w[k, n] · x[k, m] (+ bias[n]) (+ residual[n, m]), with `w` read in its stored type.
+//! `qmatmul`: out[n, m] = Σ_k w[k, n] · x[k, m] (+ bias[n]) (+ residual[n, m]), with `w` read in its stored type and `x` possibly
+//! normalised first.
 
 use super::attrs::attributes;
 use super::elementwise::{reference_broadcast, result, values};
-use crate::ops::{BoundType, Case, InferError, Matmul, OpDef, Operand, ReferenceError, TensorType, Types};
+use crate::ops::{BoundType, Case, InferError, Matmul, OpDef, Operand, ReferenceError, RmsNormMul, TensorType, Types};
 use crate::tensor::{Bounds, DType, Dim, HostTensor, Shape, Sym};
 use smallvec::smallvec;
 
@@ -18,7 +19,28 @@ attributes! {
         pub residual: bool = false,
         /// The type to which f32 activations are rounded on the way in; f32 leaves them as they are.
         pub activation: DType = DType::F32,
+        /// Where positive, `x` is normalised first, as `rms_norm_mul` with this `eps` does with the last operand `norm: f32[k]`.
+        pub norm_eps: f32 = 0.0,
     }
+}
+
+/// `x` after the normalisation in front of the product, if there is one.
+pub(super) fn normed(eps: f32, x: &HostTensor, norm: Option<&&HostTensor>) -> Result<HostTensor, ReferenceError> {
+    let Some(norm) = norm.filter(|_| eps > 0.0) else { return Ok(x.clone()) };
+    let out = BoundType { dtype: DType::F32, ne: x.ne() };
+    RmsNormMul { eps }.reference(&[x, norm], &[out])?.pop().ok_or(ReferenceError::Operand(0))
+}
+
+/// Checks the operand of a normalisation in front of a product.
+pub(super) fn check_norm(eps: f32, x: &TensorType, norm: &TensorType) -> Result<(), InferError> {
+    if !(eps.is_finite() && eps >= 0.0) {
+        return Err(InferError::attribute("norm_eps", format!("{eps} is no positive number")));
+    }
+    if eps > 0.0 && x.dtype != DType::F32 {
+        return Err(InferError::operand("x", x, "f32 elements, which are normalised"));
+    }
+    let row = TensorType::f32(Shape::new(&[x.shape.row()]));
+    if eps > 0.0 && *norm != row { Err(InferError::operand("norm", norm, row.to_string())) } else { Ok(()) }
 }
 
 /// f32 activations may be rounded to q8_a on the way in.
@@ -48,14 +70,15 @@ fn rounded(activation: DType, x: &HostTensor) -> Result<HostTensor, ReferenceErr
 
 impl OpDef for QMatmul {
     const NAME: &'static str = "qmatmul";
-    const OPERANDS: &'static [&'static str] = &["w", "x", "bias?", "residual?"];
+    const OPERANDS: &'static [&'static str] = &["w", "x", "bias?", "residual?", "norm?"];
 
     fn check_arity(&self, found: usize) -> Result<(), InferError> {
-        let expected = 2 + self.bias as usize + self.residual as usize;
+        let norm = self.norm_eps > 0.0;
+        let expected = 2 + self.bias as usize + self.residual as usize + norm as usize;
         if found == expected {
             return Ok(());
         }
-        let names = [("w", true), ("x", true), ("bias", self.bias), ("residual", self.residual)];
+        let names = [("w", true), ("x", true), ("bias", self.bias), ("residual", self.residual), ("norm", norm)];
         let names: Vec<_> = names.iter().filter(|n| n.1).map(|n| n.0).collect();
         Err(InferError::Arity { expected: format!("({})", names.join(", ")), found })
     }
@@ -68,9 +91,10 @@ impl OpDef for QMatmul {
         if !w.dtype.is_weight() {
             return Err(InferError::operand("w", w, "a type of weights"));
         }
-        if x.dtype != DType::F32 && x.dtype != DType::Q8A {
-            return Err(InferError::operand("x", x, "f32 or q8_a elements"));
+        if !matches!(x.dtype, DType::F32 | DType::F16 | DType::Q8A) {
+            return Err(InferError::operand("x", x, "f32, f16 or q8_a elements"));
         }
+        check_norm(self.norm_eps, x, operands[operands.len() - 1])?;
         check_activation(self.activation, x)?;
         if w.shape.row() != x.shape.row() {
             return Err(InferError::operand("x", x, format!("rows of {} elements as in `w`, {w}", w.shape.row())));
@@ -79,8 +103,9 @@ impl OpDef for QMatmul {
         if self.bias && *operands[2] != TensorType::f32(Shape::new(&[w.shape.dim(1)])) {
             return Err(InferError::operand("bias", operands[2], format!("f32[{}]", w.shape.dim(1))));
         }
-        if self.residual && operands[operands.len() - 1] != &out {
-            return Err(InferError::operand("residual", operands[operands.len() - 1], out.to_string()));
+        let residual = operands[1 + self.bias as usize + self.residual as usize];
+        if self.residual && *residual != out {
+            return Err(InferError::operand("residual", residual, out.to_string()));
         }
         Ok(smallvec![out])
     }
@@ -90,13 +115,14 @@ impl OpDef for QMatmul {
             let values = values(operands, i)?.into_owned();
             HostTensor::from_f32(operands[i].ne(), values).ok_or(ReferenceError::Operand(i))
         };
-        let (w, x) = (dense(0)?, rounded(self.activation, operands[1])?);
+        let x = normed(self.norm_eps, operands[1], operands.last())?;
+        let (w, x) = (dense(0)?, rounded(self.activation, &x)?);
         // Rows of x beyond the second dimension are just more rows.
         let x = x.reshaped([x.ne()[0], x.rows(), 1, 1]).ok_or(ReferenceError::Operand(1))?;
         let product =
             Matmul {}.reference(&[&w, &x], &[BoundType { dtype: DType::F32, ne: [w.ne()[1], x.rows(), 1, 1] }])?;
         let mut out = result(outs[0], values(&[&product[0]], 0)?.into_owned())?;
-        for &term in &operands[2..] {
+        for &term in &operands[2..][..self.bias as usize + self.residual as usize] {
             out = reference_broadcast(&[&out[0], term], outs, |a, b| a + b)?;
         }
         Ok(out)
@@ -118,7 +144,7 @@ impl OpDef for QMatmul {
             for (tokens, n) in [(1, 33), (3, 17), (19, 48)] {
                 cases.push(
                     Case::new(
-                        QMatmul { bias: false, residual: false, activation: DType::F32 },
+                        QMatmul { bias: false, residual: false, activation: DType::F32, norm_eps: 0.0 },
                         vec![Operand::weight(dtype, &[K, n]), Operand::f32(&[Dim::from(K), t])],
                     )
                     .bounds(tokens, 5, 1)
@@ -129,7 +155,7 @@ impl OpDef for QMatmul {
         for dtype in [DType::F32, DType::Q8_0] {
             cases.push(
                 Case::new(
-                    QMatmul { bias: true, residual: true, activation: DType::F32 },
+                    QMatmul { bias: true, residual: true, activation: DType::F32, norm_eps: 0.0 },
                     vec![
                         Operand::weight(dtype, &[64, 24]),
                         Operand::f32(&[Dim::from(64), t]),
@@ -143,7 +169,7 @@ impl OpDef for QMatmul {
         for dtype in [DType::Q8_0, DType::Q4_0, DType::Q4K, DType::Q6K] {
             cases.push(
                 Case::new(
-                    QMatmul { bias: false, residual: false, activation: DType::Q8A },
+                    QMatmul { bias: false, residual: false, activation: DType::Q8A, norm_eps: 0.0 },
                     vec![Operand::weight(dtype, &[1024, 40]), Operand::f32(&[Dim::from(1024), t])],
                 )
                 .bounds(2, 5, 1)
@@ -151,13 +177,35 @@ impl OpDef for QMatmul {
             );
             cases.push(
                 Case::new(
-                    QMatmul { bias: false, residual: false, activation: DType::F32 },
+                    QMatmul { bias: false, residual: false, activation: DType::F32, norm_eps: 0.0 },
                     vec![Operand::weight(dtype, &[1024, 40]), Operand::typed(DType::Q8A, &[Dim::from(1024), t])],
                 )
                 .bounds(11, 5, 1)
                 .tolerance(1e-5),
             );
+            cases.push(
+                Case::new(
+                    QMatmul { bias: false, residual: true, activation: DType::Q8A, norm_eps: 1e-5 },
+                    vec![
+                        Operand::weight(dtype, &[1024, 40]),
+                        Operand::f32(&[Dim::from(1024), t]),
+                        Operand::f32(&[Dim::from(40), t]),
+                        Operand::f32(&[1024]),
+                    ],
+                )
+                .bounds(2, 5, 1)
+                // An element may round to the next integer.
+                .tolerance(2e-3),
+            );
         }
+        cases.push(
+            Case::new(
+                QMatmul { bias: false, residual: false, activation: DType::F32, norm_eps: 1e-5 },
+                vec![Operand::weight(DType::F16, &[256, 40]), Operand::f32(&[Dim::from(256), t]), Operand::f32(&[256])],
+            )
+            .bounds(1, 5, 1)
+            .tolerance(1e-5),
+        );
         cases
     }
 }

@@ -7,7 +7,7 @@ use crate::tensor::{Bounds, DType, Dim, HostTensor, Sym};
 attributes! {
     /// The projections of one input, e.g. Q, K and V: one result a weight.
     ///
-    /// Operands: `x`, then the weights, then the biases where `bias` is set; each as in `qmatmul`.
+    /// Operands: `x`, then the weights, then the biases where `bias` is set, then `norm`; each as in `qmatmul`.
     pub struct QMatmulGroup {
         /// Number of weights.
         pub weights: usize,
@@ -15,6 +15,8 @@ attributes! {
         pub bias: bool = false,
         /// The type to which f32 activations are rounded on the way in; f32 leaves them as they are.
         pub activation: DType = DType::F32,
+        /// Where positive, `x` is normalised first, as in `qmatmul`.
+        pub norm_eps: f32 = 0.0,
     }
 }
 
@@ -25,11 +27,19 @@ impl QMatmulGroup {
         if self.bias {
             member.push(1 + self.weights + i);
         }
+        if self.norm_eps > 0.0 {
+            member.push(self.norm_slot());
+        }
         member
     }
 
+    /// Where the factor of a normalisation stands among the operands, if there is one.
+    pub fn norm_slot(&self) -> usize {
+        1 + self.weights * (1 + usize::from(self.bias))
+    }
+
     fn single(&self) -> QMatmul {
-        QMatmul { bias: self.bias, residual: false, activation: self.activation }
+        QMatmul { bias: self.bias, residual: false, activation: self.activation, norm_eps: self.norm_eps }
     }
 }
 
@@ -39,11 +49,16 @@ impl OpDef for QMatmulGroup {
 
     fn check_arity(&self, found: usize) -> Result<(), InferError> {
         let expected = self.weights.checked_mul(1 + usize::from(self.bias));
-        if (1..=16).contains(&self.weights) && expected.is_some_and(|n| found == n + 1) {
+        let norm = usize::from(self.norm_eps > 0.0);
+        if (1..=16).contains(&self.weights) && expected.is_some_and(|n| found == n + 1 + norm) {
             return Ok(());
         }
         let biases = if self.bias { " and as many biases" } else { "" };
-        Err(InferError::Arity { expected: format!("(x, {} weights{biases}), 1 to 16 weights", self.weights), found })
+        let norm = if norm == 1 { ", norm" } else { "" };
+        Err(InferError::Arity {
+            expected: format!("(x, {} weights{biases}{norm}), 1 to 16 weights", self.weights),
+            found,
+        })
     }
 
     fn infer(&self, operands: &[&TensorType]) -> Result<Types, InferError> {
@@ -75,7 +90,7 @@ impl OpDef for QMatmulGroup {
         let x = |k: usize| Operand::f32(&[Dim::from(k), Sym::T.into()]);
         vec![
             Case::new(
-                QMatmulGroup { weights: 3, bias: false, activation: DType::F32 },
+                QMatmulGroup { weights: 3, bias: false, activation: DType::F32, norm_eps: 0.0 },
                 vec![
                     x(64),
                     Operand::weight(DType::Q8_0, &[64, 40]),
@@ -85,7 +100,7 @@ impl OpDef for QMatmulGroup {
             )
             .tolerance(1e-5),
             Case::new(
-                QMatmulGroup { weights: 2, bias: true, activation: DType::Q8A },
+                QMatmulGroup { weights: 2, bias: true, activation: DType::Q8A, norm_eps: 0.0 },
                 vec![
                     x(1024),
                     Operand::weight(DType::Q8_0, &[1024, 33]),
@@ -96,6 +111,19 @@ impl OpDef for QMatmulGroup {
             )
             .bounds(1, 1, 1)
             .tolerance(1e-5),
+            Case::new(
+                QMatmulGroup { weights: 3, bias: false, activation: DType::Q8A, norm_eps: 1e-5 },
+                vec![
+                    x(1024),
+                    Operand::weight(DType::Q4K, &[1024, 64]),
+                    Operand::weight(DType::Q4K, &[1024, 16]),
+                    Operand::weight(DType::Q6K, &[1024, 16]),
+                    Operand::f32(&[1024]),
+                ],
+            )
+            .bounds(1, 1, 1)
+            // An element may round to the next integer.
+            .tolerance(2e-3),
         ]
     }
 }

@@ -7,7 +7,7 @@ use crate::tensor::{DType, Dim, HostTensor, Sym};
 use smallvec::smallvec;
 
 attributes! {
-    /// Rounds f32 rows to blocks of `to`. Passes use it to quantize an activation once for all matmuls that read it.
+    /// Rounds f32 rows to blocks of `to`, or to halves. Passes use it to quantize an activation once for all matmuls that read it.
     pub struct Quantize {
         /// The type of the result.
         pub to: DType = DType::Q8A,
@@ -39,6 +39,7 @@ impl OpDef for Quantize {
     }
 
     fn cases() -> Vec<Case> {
-        vec![Case::new(Quantize { to: DType::Q8A }, vec![Operand::f32(&[Dim::from(96), Sym::T.into()])]).tolerance(0.0)]
+        let case = |to| Case::new(Quantize { to }, vec![Operand::f32(&[Dim::from(96), Sym::T.into()])]).tolerance(0.0);
+        [DType::Q8A, DType::F16, DType::Bf16].map(case).into()
     }
 }

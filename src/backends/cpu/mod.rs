@@ -7,7 +7,7 @@ mod weights;
 pub use simd::Level;
 pub use target::CpuTarget;
 
-use super::{Backend, BackendError, LoadedWeights, Program, States, WeightSource};
+use super::{Backend, BackendError, DeviceInfo, LoadedWeights, Program, States, WeightSource};
 use crate::graph::plan::{Plan, Target, WeightSlot};
 use simd::pool::Pool;
 use simd::program::{CpuProgram, CpuStates};
@@ -59,6 +59,10 @@ impl CpuBackend {
 }
 
 impl Backend for CpuBackend {
+    fn device(&self) -> DeviceInfo {
+        DeviceInfo { id: "cpu".to_string(), name: std::env::consts::ARCH.to_string(), threads: self.threads() }
+    }
+
     fn target(&self) -> &dyn Target {
         &self.target
     }

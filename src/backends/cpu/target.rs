@@ -14,7 +14,7 @@ pub struct CpuTarget {
 }
 
 impl Capabilities for CpuTarget {
-    fn activation_type(&self, weight: DType, k: usize) -> DType {
+    fn activation_type(&self, weight: DType, k: usize, _: usize) -> DType {
         if is_supported(weight) { activation_type(weight, k) } else { DType::F32 }
     }
 }

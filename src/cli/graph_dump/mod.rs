@@ -137,6 +137,9 @@ pub struct GraphDumpArgs {
     /// What the plan is made for; no device is needed
     #[arg(long, value_name = "NAME", default_value = "cpu", help_heading = "Target")]
     target: String,
+    /// What --profile runs on.
+    #[command(flatten)]
+    device: super::args::DeviceArgs,
     /// Threads of the target; 0 takes all processors that this process may use
     #[arg(short = 't', long, value_name = "N", default_value_t = 0, value_parser = super::args::threads, help_heading = "Target")]
     threads: usize,

@@ -45,14 +45,13 @@ impl Pass for GluMatmul {
                 cx.refused(graph, id, "the weights differ in shape");
                 continue;
             }
-            let wants =
-                |w: Value| cx.target.activation_type(graph.ty(w).dtype, graph.ty(w).shape.row().fixed().unwrap_or(0));
+            let wants = |w: Value| cx.activation_type(graph, w);
             if wants(gate[0]) != wants(up[0]) {
                 cx.refused(graph, id, "the weights want activations of different types");
                 continue;
             }
             let saved = 2 * (bytes(graph, parts[0]) + bytes(graph, parts[1]));
-            graph.replace(id, GluQMatmul { act: glu.act, activation }, &[gate[1], gate[0], up[0]])?;
+            graph.replace(id, GluQMatmul { act: glu.act, activation, norm_eps: 0.0 }, &[gate[1], gate[0], up[0]])?;
             graph.remove(parts[0].node);
             graph.remove(parts[1].node);
             cx.applied(graph, id, saved, 2);

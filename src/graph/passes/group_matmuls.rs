@@ -24,8 +24,8 @@ impl Pass for GroupMatmuls {
         for id in graph.topological() {
             let Op::QMatmul(matmul) = &graph.node(id).op else { continue };
             let operands = graph.operands(id);
-            let (w, x) = (graph.ty(operands[0]), operands[1]);
-            let wants = cx.target.activation_type(w.dtype, w.shape.row().fixed().unwrap_or(0));
+            let x = operands[1];
+            let wants = cx.activation_type(graph, operands[0]);
             match groups.iter_mut().find(|g| g.0 == x && g.1 == *matmul && g.2 == wants && g.3.len() < MOST) {
                 Some(group) => group.3.push(id),
                 None => groups.push((x, matmul.clone(), wants, vec![id])),
@@ -60,7 +60,12 @@ impl Pass for GroupMatmuls {
             if matmul.bias {
                 operands.extend(part(2).map(|(m, slot)| graph.operands(m)[slot]));
             }
-            let group = QMatmulGroup { weights: members.len(), bias: matmul.bias, activation: matmul.activation };
+            let group = QMatmulGroup {
+                weights: members.len(),
+                bias: matmul.bias,
+                activation: matmul.activation,
+                norm_eps: 0.0,
+            };
             let first = members[0];
             let labels: Vec<String> = members.iter().filter_map(|&m| graph.node(m).label.clone()).collect();
             graph.replace(first, group, &operands)?;

@@ -14,6 +14,7 @@ mod glu_matmul;
 mod group_matmuls;
 mod matmul_bias;
 mod matmul_residual;
+mod norm_matmul;
 mod quantize_activations;
 mod rms_norm_mul;
 mod rope_append;
@@ -22,14 +23,20 @@ mod view_elimination;
 
 pub use decision::{Decision, Outcome};
 
-use super::{EditError, Graph, NodeId, VerifyError, verify};
+use super::{EditError, Graph, NodeId, Value, VerifyError, verify};
 use crate::tensor::DType;
 
 /// What a target wants from the passes.
 pub trait Capabilities {
-    /// The type in which a matmul with a weight of type `weight` reads rows of `k` activations: `f32`, or `q8_a` where it has an
-    /// integer kernel.
-    fn activation_type(&self, weight: DType, k: usize) -> DType;
+    /// The type in which a matmul with a weight of type `weight` reads rows of `k` activations of at most `tokens` tokens: `f32`,
+    /// `q8_a` where it has an integer kernel, `f16` where it has matrix instructions for halves.
+    fn activation_type(&self, weight: DType, k: usize, tokens: usize) -> DType;
+
+    /// Whether a matmul with a weight of this type and rows of `k`, of at most `tokens` tokens, normalises its input by itself, which is
+    /// worthwhile where a launch costs more than doing so in every block.
+    fn norm_in_matmul(&self, _weight: DType, _k: usize, _tokens: usize) -> bool {
+        false
+    }
 }
 
 /// A graph transformation.
@@ -58,6 +65,7 @@ pub const PASSES: &[&dyn Pass] = &[
     &glu_matmul::GluMatmul,
     &group_matmuls::GroupMatmuls,
     &rope_append::RopeAppend,
+    &norm_matmul::NormMatmul,
     &quantize_activations::QuantizeActivations,
     &dead_nodes::DeadNodes,
 ];
@@ -135,6 +143,12 @@ pub struct PassContext<'a> {
 }
 
 impl PassContext<'_> {
+    /// What the target wants as activations of a matmul by weight `w`.
+    fn activation_type(&self, graph: &Graph, w: Value) -> DType {
+        let ty = graph.ty(w);
+        self.target.activation_type(ty.dtype, ty.shape.row().fixed().unwrap_or(0), graph.bounds.t)
+    }
+
     /// Logs a site where the pass was applied, with the bytes of memory traffic at the graph's bounds and the launches it saves.
     pub fn applied(&mut self, graph: &Graph, site: NodeId, bytes_saved: u64, launches_saved: u32) {
         let outcome = Outcome::Applied { bytes_saved, launches_saved };

@@ -40,10 +40,7 @@ impl Pass for QuantizeActivations {
             }
             let wanted: Vec<DType> = (0..operands.len())
                 .filter(|&slot| graph.node(id).op.is_matmul_weight(slot))
-                .filter_map(|slot| {
-                    let w = graph.ty(operands[slot]);
-                    Some(cx.target.activation_type(w.dtype, w.shape.row().fixed()?))
-                })
+                .map(|slot| cx.activation_type(graph, operands[slot]))
                 .collect();
             let to = wanted.first().copied().unwrap_or(DType::F32);
             if wanted.iter().any(|&w| w != to) {

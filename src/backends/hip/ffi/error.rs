@@ -87,7 +87,7 @@ impl GpuError {
         matches!(self, GpuError::Lost { .. })
     }
 
-    pub(super) fn refused(doing: &str, reason: impl Into<String>) -> GpuError {
+    pub(in crate::backends::hip) fn refused(doing: &str, reason: impl Into<String>) -> GpuError {
         GpuError::Refused { doing: doing.to_string(), reason: reason.into() }
     }
 }

@@ -64,6 +64,12 @@ impl Runtime {
         ]
     }
 
+    /// The runtime of one HIP library, e.g. the emulator's.
+    pub fn open_library(path: &std::path::Path) -> Result<Arc<Runtime>, GpuError> {
+        let library = library::open_path(path, "it is the library that was asked for")?;
+        Runtime::new(Platform::Hip, library)
+    }
+
     /// A runtime over a library.
     pub(super) fn new(platform: Platform, library: Opened) -> Result<Arc<Runtime>, GpuError> {
         let advice = error::install(platform);

@@ -1,11 +1,31 @@
 //! Steps: from bound views to kernel launches, one file an op. Pure functions: what cannot be launched is said here, at lowering.
 
+mod attention;
+mod concat;
+mod cont;
+mod dequantize;
+pub(super) mod elementwise;
+mod get_rows;
+mod kv_append;
+mod kv_mask;
+mod matmul;
+mod matvec_raw;
+mod norm;
+mod qmatmul;
+mod quantize;
+mod rope;
+mod rope_kv_append;
+mod soft_max;
+#[cfg(test)]
+pub(super) mod testing;
+
 use super::arch::Arch;
 use super::launch::Launches;
 use super::view::{DevicePtr, DeviceView};
 use super::weights::DeviceWeight;
+use crate::graph::plan::{Plan, Step};
 use crate::ops::Op;
-use crate::tensor::Bounds;
+use crate::tensor::{Bounds, DType};
 
 /// What a step works on, bound.
 pub(crate) struct StepArgs<'a> {
@@ -29,9 +49,101 @@ pub(crate) struct StepArgs<'a> {
     pub limits: &'a Bounds,
 }
 
+/// Scratch memory of a plan: a part that attention keeps zeroed between steps, a part that each step uses as it likes, and the fault
+/// record at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Scratch {
+    attention: usize,
+    others: usize,
+}
+
+impl Scratch {
+    /// What the steps of a plan need.
+    pub fn of(plan: &Plan, arch: &Arch) -> Scratch {
+        let most = |attention: bool| {
+            let of = plan.steps.iter().filter(|s| matches!(s.op, Op::Attention(_)) == attention);
+            of.map(|s| scratch_bytes(s, &plan.bounds, arch)).max().unwrap_or(0).next_multiple_of(256)
+        };
+        Scratch { attention: most(true), others: most(false) }
+    }
+
+    /// Where a step's scratch begins.
+    pub fn offset(&self, step: &Step) -> usize {
+        if matches!(step.op, Op::Attention(_)) { 0 } else { self.attention }
+    }
+
+    /// Where the fault record lies.
+    pub fn fault(&self) -> usize {
+        self.attention + self.others
+    }
+
+    /// Bytes in all.
+    pub fn bytes(&self) -> usize {
+        self.attention + self.others + 256
+    }
+}
+
+/// Bytes of scratch that a step needs.
+fn scratch_bytes(step: &Step, bounds: &Bounds, arch: &Arch) -> usize {
+    match &step.op {
+        Op::QMatmul(_) | Op::QMatmulGroup(_) | Op::GluQMatmul(_) => qmatmul::scratch_bytes(step, bounds),
+        Op::Attention(_) => attention::scratch_bytes(step, bounds, arch),
+        _ => 0,
+    }
+}
+
 /// Appends the launches of a step, or says why the device cannot run it.
-pub(crate) fn launches(op: &Op, _s: &StepArgs<'_>, _out: &mut Launches) -> Result<(), String> {
+pub(crate) fn launches(op: &Op, s: &StepArgs<'_>, out: &mut Launches) -> Result<(), String> {
     match op {
+        Op::Attention(op) => attention::launches(op, s, out),
+        Op::Add(_) => elementwise::binary(&elementwise::ADD, s, out),
+        Op::Sub(_) => elementwise::binary(&elementwise::SUB, s, out),
+        Op::Mul(_) => elementwise::binary(&elementwise::MUL, s, out),
+        Op::Div(_) => elementwise::binary(&elementwise::DIV, s, out),
+        Op::Scale(op) => elementwise::scale(op.factor, s, out),
+        Op::Unary(op) => elementwise::unary(op.kind, s, out),
+        Op::Glu(op) => elementwise::glu(op.act, s, out),
+        Op::Constant(op) => elementwise::constant(op.value, s, out),
+        Op::RmsNorm(op) => norm::launches(&norm::RMS_NORM, op.eps, s, out),
+        Op::RmsNormMul(op) => norm::rms_norm_mul(op.eps, s, out),
+        Op::AddRmsNormMul(op) => norm::add_rms_norm_mul(op.eps, s, out),
+        Op::LayerNorm(op) => norm::launches(&norm::LAYER_NORM, op.eps, s, out),
+        Op::Rope(op) => rope::launches(op, s, out),
+        Op::KvAppend(_) => kv_append::launches(s, out),
+        Op::RopeKvAppend(op) => rope_kv_append::launches(op, s, out),
+        Op::KvMask(op) => kv_mask::launches(op, s, out),
+        Op::SoftMax(_) => soft_max::launches(s, out),
+        Op::Matmul(_) => matmul::launches(s, out),
+        Op::Quantize(op) => quantize::launches(op.to, s, out),
+        Op::Dequantize(_) if matches!(s.operands[0].dtype, DType::F32 | DType::F16 | DType::Bf16) => {
+            quantize::widen(s, out)
+        }
+        Op::Cont(_) => cont::launches(s, out),
+        Op::Concat(op) => concat::launches(op, s, out),
+        Op::GetRows(_) => get_rows::launches(s, out),
+        Op::Dequantize(_) => dequantize::launches(s, out),
+        Op::QMatmul(_) | Op::QMatmulGroup(_) | Op::GluQMatmul(_) => qmatmul::launches(op, s, out),
         op => Err(format!("there is no device kernel for {}", op.name())),
     }
+}
+
+/// The views must be f32 with the elements of a row side by side.
+fn rows_of_f32(views: &[DeviceView]) -> Result<(), String> {
+    for v in views {
+        if v.dtype != DType::F32 {
+            return Err(format!("it is for f32, not {}", v.dtype));
+        }
+        if v.view.nb[0] != 4 && v.ne(0) != 1 {
+            return Err("the elements of a row do not lie side by side".to_string());
+        }
+    }
+    Ok(())
+}
+
+/// The address of a vector of i32: positions, slots.
+fn ids(view: &DeviceView) -> Result<DevicePtr, String> {
+    if view.dtype != DType::I32 || (view.view.nb[0] != 4 && view.ne(0) != 1) {
+        return Err(format!("ids of {} that do not lie side by side", view.dtype));
+    }
+    Ok(view.view.ptr)
 }

@@ -8,7 +8,7 @@ use super::{Extra, View, Worker};
 use crate::backends::cpu::simd::activations::quantize_q8a;
 use crate::backends::cpu::simd::matmul::{self, matmul};
 use crate::backends::cpu::simd::packed::PackedMatrix;
-use crate::backends::cpu::simd::vector::{self, Binary};
+use crate::backends::cpu::simd::vector::{self, Binary, Norm};
 use crate::graph::plan::Step;
 use crate::ops::{Activation, GluQMatmul, QMatmul, QMatmulGroup};
 use crate::tensor::{Bounds, DType};
@@ -17,13 +17,13 @@ use std::ops::Range;
 /// Bytes that the upward projections of a group of panels may take before they meet their gates.
 const UP_BYTES: usize = 128 << 10;
 
-/// Bytes of rounded activations.
-fn rounded_bytes(activation: DType, step: &Step, slot: usize, bounds: &Bounds) -> usize {
-    if activation == DType::F32 {
-        return 0;
-    }
+/// Bytes of rounded and of normalised activations.
+fn rounded_bytes(activation: DType, norm_eps: f32, step: &Step, slot: usize, bounds: &Bounds) -> usize {
     let [k, rest @ ..] = step.operands[slot].ty.shape.eval(bounds);
-    (activation.row_bytes(k).unwrap_or(0) * rest.iter().product::<usize>()).next_multiple_of(64)
+    let rows = rest.iter().product::<usize>();
+    let bytes = |of: DType| (of.row_bytes(k).unwrap_or(0) * rows).next_multiple_of(64);
+    let rounded = if activation == DType::F32 { 0 } else { bytes(activation) };
+    rounded + if norm_eps > 0.0 { bytes(DType::F32) } else { 0 }
 }
 
 /// Scratch of the largest product with one of the step's weights.
@@ -37,12 +37,12 @@ fn product_bytes(step: &Step, slots: Range<usize>, bounds: &Bounds) -> usize {
 
 /// Scratch of a thread for a `qmatmul`.
 pub(super) fn scratch_bytes(op: &QMatmul, step: &Step, bounds: &Bounds) -> usize {
-    rounded_bytes(op.activation, step, 1, bounds) + product_bytes(step, 0..1, bounds)
+    rounded_bytes(op.activation, op.norm_eps, step, 1, bounds) + product_bytes(step, 0..1, bounds)
 }
 
 /// Scratch of a thread for a `qmatmul_group`.
 pub(super) fn group_scratch_bytes(op: &QMatmulGroup, step: &Step, bounds: &Bounds) -> usize {
-    rounded_bytes(op.activation, step, 0, bounds) + product_bytes(step, 1..1 + op.weights, bounds)
+    rounded_bytes(op.activation, op.norm_eps, step, 0, bounds) + product_bytes(step, 1..1 + op.weights, bounds)
 }
 
 /// Panels whose upward projections fit into their part of the scratch, for this many tokens.
@@ -56,7 +56,7 @@ pub(super) fn glu_scratch_bytes(op: &GluQMatmul, step: &Step, bounds: &Bounds) -
     let tokens = tokens.iter().product::<usize>();
     // One panel at least, of which a smaller binding may take more; never more than there are.
     let up = (64 * tokens).max(UP_BYTES).min(64 * tokens * rows.div_ceil(16)).next_multiple_of(64);
-    rounded_bytes(op.activation, step, 0, bounds) + up + product_bytes(step, 1..3, bounds)
+    rounded_bytes(op.activation, op.norm_eps, step, 0, bounds) + up + product_bytes(step, 1..3, bounds)
 }
 
 /// Activations as the kernels take them.
@@ -67,18 +67,38 @@ struct Activations {
     tokens: usize,
 }
 
-/// The activations, rounded into the beginning of the scratch if they are to be; and the rest of the scratch.
+/// The activations, normalised and rounded into the beginning of the scratch if they are to be; and the rest of the scratch.
 ///
 /// # Safety
 /// The module's contract; x is contiguous.
 unsafe fn activations<'a>(
     activation: DType,
     x: &View,
+    norm: Option<(f32, &View)>,
     worker_level: super::Level,
     scratch: &'a mut [u8],
 ) -> (Activations, &'a mut [u8]) {
     let tokens = x.rows();
     let k = x.ne[0];
+    if let Some((eps, weight)) = norm {
+        let (normed, rest) = scratch.split_at_mut((4 * k * tokens).next_multiple_of(64));
+        let base = normed.as_mut_ptr() as *mut f32;
+        for t in 0..tokens {
+            let (from, weight) = (x.row(t) as *const f32, weight.ptr.as_ptr() as *const f32);
+            // SAFETY: row t of x, a factor of k elements, and row t of this thread's scratch.
+            unsafe { vector::norm(worker_level, Norm::Rms { eps }, from, weight, std::ptr::null(), base.add(t * k), k) }
+        }
+        if activation == DType::F32 {
+            return (Activations { ptr: normed.as_ptr(), row_bytes: 4 * k, tokens }, rest);
+        }
+        let row_bytes = activation.row_bytes(k).unwrap_or(0);
+        let (rounded, rest) = rest.split_at_mut((row_bytes * tokens).next_multiple_of(64));
+        for (t, row) in rounded.chunks_exact_mut(row_bytes.max(1)).take(tokens).enumerate() {
+            // SAFETY: row t of what was just normalised.
+            quantize_q8a(worker_level, unsafe { std::slice::from_raw_parts(base.add(t * k), k) }, row);
+        }
+        return (Activations { ptr: rounded.as_ptr(), row_bytes, tokens }, rest);
+    }
     if activation == DType::F32 {
         return (Activations { ptr: x.ptr.as_ptr(), row_bytes: x.dtype.row_bytes(k).unwrap_or(0), tokens }, scratch);
     }
@@ -98,11 +118,12 @@ pub(super) unsafe fn run(op: &QMatmul, extra: &Extra, x: &[View], out: &View, wo
     // SAFETY: the program keeps its weights alive.
     let packed = unsafe { &**packed };
     let panels = worker.share(packed.panels());
+    let norm = x.last().filter(|_| op.norm_eps > 0.0).map(|w| (op.norm_eps, w));
     // SAFETY: passed on.
-    let (activations, scratch) = unsafe { activations(op.activation, &x[1], worker.level, worker.scratch) };
+    let (activations, scratch) = unsafe { activations(op.activation, &x[1], norm, worker.level, worker.scratch) };
     // SAFETY: passed on; the panels' rows of the result are this thread's.
     unsafe { product(worker.level, packed, activations, panels.clone(), out, scratch) };
-    for (i, term) in x[2..].iter().enumerate() {
+    for (i, term) in x[2..][..op.bias as usize + op.residual as usize].iter().enumerate() {
         // SAFETY: passed on.
         unsafe { add_term(worker.level, packed.rows_of(panels.clone()), term, op.bias && i == 0, out) };
     }
@@ -112,8 +133,9 @@ pub(super) unsafe fn run(op: &QMatmul, extra: &Extra, x: &[View], out: &View, wo
 /// The module's contract; the packed weights live.
 pub(super) unsafe fn run_group(op: &QMatmulGroup, extra: &Extra, x: &[View], out: &[View], worker: &mut Worker<'_>) {
     let Extra::PackedList(list) = extra else { return };
+    let norm = x.last().filter(|_| op.norm_eps > 0.0).map(|w| (op.norm_eps, w));
     // SAFETY: passed on.
-    let (activations, scratch) = unsafe { activations(op.activation, &x[0], worker.level, worker.scratch) };
+    let (activations, scratch) = unsafe { activations(op.activation, &x[0], norm, worker.level, worker.scratch) };
     for (i, (packed, out)) in list.iter().zip(out).enumerate() {
         // SAFETY: the program keeps its weights alive.
         let packed = unsafe { &**packed };
@@ -137,8 +159,9 @@ pub(super) unsafe fn run_glu(op: &GluQMatmul, extra: &Extra, x: &[View], out: &V
     let (gate, up) = unsafe { (&*gate, &*up) };
     let share = worker.share(gate.panels());
     let level = worker.level;
+    let norm = x.last().filter(|_| op.norm_eps > 0.0).map(|w| (op.norm_eps, w));
     // SAFETY: passed on.
-    let (activations, scratch) = unsafe { activations(op.activation, &x[0], level, worker.scratch) };
+    let (activations, scratch) = unsafe { activations(op.activation, &x[0], norm, level, worker.scratch) };
     let group = glu_panels(activations.tokens).min(gate.panels());
     let (up_bytes, scratch) = scratch.split_at_mut((64 * activations.tokens * group).next_multiple_of(64));
     let up_values = up_bytes.as_mut_ptr() as *mut f32;

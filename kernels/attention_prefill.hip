@@ -1,0 +1,188 @@
+// attention of many tokens: out[:, h, t] = Σ_j softmax_j(cap(scale · q[:, h, t] · k[:, j, g])) v[:, j, g] over the positions that token t sees.
+//
+// Grid (kv_heads, ⌈tokens · group / 64⌉), 128 threads. Rows are (token, query head of one kv head), tokens slow, so that heads share K and V;
+// a block makes 64 rows over all the positions that one of them sees, BLOCK at a time (FlashAttention-2; Dao 2023): S = Q Kᵀ, running maximum
+// and sum of each row in f32, O += P V. Q and P are rounded to the cache's type. The tiles of tokens that see most come first. Bound by the
+// matrix units, at short contexts by latency.
+//
+// attention_prefill_mma_… (NVIDIA): a wave makes 16 rows, its Q, S and O in registers; the sums of S are the factor P in place. K and V come
+// through LDS by asynchronous copies: K of the next positions while O is made, V while S is made. LDS at most 34 KiB.
+#include "common/attention.h"
+#include "common/mma.h"
+
+constexpr int PREFILL_THREADS = 128;
+constexpr int PREFILL_ROWS = 64;
+
+#if defined(HAVE_MMA)
+
+// Rows of LDS are 16 bytes longer than they need be: eight rows then lie in different banks.
+template <int DIM> constexpr int PITCH = 2 * DIM + 16;
+
+// `count` rows of `DIM` elements from position `from` on; positions after `last` are `last`.
+template <int DIM, int count> DEVICE void copy_rows(char* to, const char* from, i64 pitch, int position, int last) {
+    constexpr int PIECES = DIM / 8;
+#pragma unroll(DIM > 128 ? 1 : 16)  // few registers are left there
+    for (int i = 0; i < (count * PIECES + PREFILL_THREADS - 1) / PREFILL_THREADS; i++) {
+        int piece = thread_id() + i * PREFILL_THREADS, row = piece / PIECES, at = piece % PIECES;
+        if (count * PIECES % PREFILL_THREADS != 0 && row >= count) break;
+        copy_async(to + row * PITCH<DIM> + at * 16, from + min_of(position + row, last) * pitch + at * 16);
+    }
+}
+
+template <class T, int DIM, int BLOCK> DEVICE void attention_prefill_mma(const AttentionArgs& a) {
+    constexpr int STEPS = DIM / 16, EIGHTS = BLOCK / 8, SIXTEENS = BLOCK / 16;
+    pdl_trigger();
+    LDS(u32x4, k_tile, BLOCK * PITCH<DIM> / 16);
+    LDS(u32x4, v_tile, BLOCK * PITCH<DIM> / 16);
+    LDS(int, firsts, PREFILL_THREADS / 32);
+    LDS(int, ends, PREFILL_THREADS / 32);
+    int wave = thread_id() / WAVE, lane = lane_id(), r = lane / 4, c = lane % 4;
+    int group = a.heads / a.kv_heads, rows = a.tokens * group, kv_head = block_x();
+    int tile = div_up(rows, PREFILL_ROWS) - 1 - block_y();
+    pdl_wait();
+
+    // Rows r and r + 8 of this wave: what they see, and their query.
+    int row = tile * PREFILL_ROWS + wave * 16 + r, first[2], end[2];
+    u32 q[STEPS][4];
+    float factor = query_scale(a);
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        int token = min_of(row + 8 * i, rows - 1) / group, head = kv_head * group + min_of(row + 8 * i, rows - 1) % group;
+        Visible seen = visible(a, token);
+        first[i] = seen.first, end[i] = seen.end;
+        const char* query = a.q.ptr + head * a.q.nb[1] + token * a.q.nb[2] + c * 8;
+#pragma unroll
+        for (int step = 0; step < STEPS; step++)
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                f32x2 x = *(const f32x2*)(query + step * 64 + half * 32);
+                q[step][half * 2 + i] = Pair<T>::pack(x.x * factor, x.y * factor);
+            }
+    }
+    // What the rows of this wave and of the block see together, and what each of the wave's rows sees.
+    int begin = first[0] < end[0] ? first[0] : 0x7fffffff, until = first[0] < end[0] ? end[0] : 0;
+    if (first[1] < end[1]) begin = min_of(begin, first[1]), until = max_of(until, end[1]);
+    int all_first = max_of(first[0], first[1]), all_end = min_of(end[0], end[1]);
+#pragma unroll
+    for (int m = 4; m < 32; m <<= 1) {
+        begin = min_of(begin, shfl_xor(begin, m)), until = max_of(until, shfl_xor(until, m));
+        all_first = max_of(all_first, shfl_xor(all_first, m)), all_end = min_of(all_end, shfl_xor(all_end, m));
+    }
+    if (lane == 0) firsts[wave] = begin, ends[wave] = until;
+    sync_threads();
+    int wave_begin = begin, wave_until = until;
+#pragma unroll
+    for (int i = 0; i < PREFILL_THREADS / 32; i++) begin = min_of(begin, firsts[i]), until = max_of(until, ends[i]);
+
+    const char* keys = a.k.ptr + kv_head * a.k.nb[2];
+    const char* values = a.v.ptr + kv_head * a.v.nb[2];
+    if (begin < until) copy_rows<DIM, BLOCK>((char*)k_tile, keys, a.k.nb[1], begin, until - 1);
+    commit_copies();
+
+    float out[DIM / 8][4] = {}, max[2] = {NO_SCORE, NO_SCORE}, sum[2] = {};
+    // The rows of LDS whose addresses this lane gives to load_matrices: of K, 16 positions × 16 elements as (positions, elements) (0, 0), (0, 8),
+    // (8, 0), (8, 8); of V as (0, 0), (8, 0), (0, 8), (8, 8).
+    const char* k_row = (const char*)k_tile + (lane / 16 * 8 + lane % 8) * PITCH<DIM> + lane / 8 % 2 * 16;
+    const char* v_row = (const char*)v_tile + (lane / 8 % 2 * 8 + lane % 8) * PITCH<DIM> + lane / 16 * 16;
+    for (int from = begin; from < until; from += BLOCK) {
+        copy_rows<DIM, BLOCK>((char*)v_tile, values, a.v.nb[1], from, until - 1);
+        commit_copies();
+        wait_copies<1>();
+        sync_threads();
+        bool active = from < wave_until && from + BLOCK > wave_begin;
+        float s[EIGHTS][4] = {};
+        if (active) {
+#pragma unroll
+            for (int step = 0; step < STEPS; step++)
+#pragma unroll
+                for (int n = 0; n < SIXTEENS; n++) {
+                    u32 k[4];
+                    load_matrices<false>(k, k_row + n * 16 * PITCH<DIM> + step * 32);
+                    Pair<T>::mma(s[2 * n], q[step], k[0], k[1]);
+                    Pair<T>::mma(s[2 * n + 1], q[step], k[2], k[3]);
+                }
+        }
+        sync_threads();
+        if (from + BLOCK < until) copy_rows<DIM, BLOCK>((char*)k_tile, keys, a.k.nb[1], from + BLOCK, until - 1);
+        commit_copies();
+        u32 p[SIXTEENS][4];
+        if (active) {
+            if (a.softcap > 0.0f) {
+#pragma unroll
+                for (int n = 0; n < EIGHTS; n++)
+#pragma unroll
+                    for (int i = 0; i < 4; i++) s[n][i] = capped(a, s[n][i]);
+            }
+            if (DIM > 128 || from < all_first || from + BLOCK > all_end) {
+#pragma unroll
+                for (int n = 0; n < EIGHTS; n++)
+#pragma unroll
+                    for (int i = 0; i < 4; i++) {
+                        int j = from + n * 8 + 2 * c + i % 2;
+                        if (j < first[i / 2] || j >= end[i / 2]) s[n][i] = NEG_INFINITY;
+                    }
+            }
+            float rescale[2];
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                float above = max[i];
+#pragma unroll
+                for (int n = 0; n < EIGHTS; n++) above = max_of(above, max_of(s[n][2 * i], s[n][2 * i + 1]));
+                above = max_of(above, shfl_xor(above, 1));
+                above = max_of(above, shfl_xor(above, 2));
+                rescale[i] = exp2_f32(max[i] - above);
+                max[i] = above;
+                sum[i] *= rescale[i];
+#pragma unroll
+                for (int n = 0; n < EIGHTS; n++) {
+                    float p0 = exp2_f32(s[n][2 * i] - above), p1 = exp2_f32(s[n][2 * i + 1] - above);
+                    sum[i] += p0 + p1;
+                    p[n / 2][n % 2 * 2 + i] = Pair<T>::pack(p0, p1);
+                }
+            }
+#pragma unroll
+            for (int n = 0; n < DIM / 8; n++)
+#pragma unroll
+                for (int i = 0; i < 4; i++) out[n][i] *= rescale[i / 2];
+        }
+        wait_copies<1>();
+        sync_threads();
+        if (active) {
+#pragma unroll
+            for (int n = 0; n < STEPS; n++)
+#pragma unroll
+                for (int step = 0; step < SIXTEENS; step++) {
+                    u32 v[4];
+                    load_matrices<true>(v, v_row + step * 16 * PITCH<DIM> + n * 32);
+                    Pair<T>::mma(out[2 * n], p[step], v[0], v[1]);
+                    Pair<T>::mma(out[2 * n + 1], p[step], v[2], v[3]);
+                }
+        }
+        sync_threads();
+    }
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        sum[i] += shfl_xor(sum[i], 1);
+        sum[i] += shfl_xor(sum[i], 2);
+        float scale = sum[i] > 0.0f ? 1.0f / sum[i] : 0.0f;
+        if (row + 8 * i < rows) {
+            int token = (row + 8 * i) / group, head = kv_head * group + (row + 8 * i) % group;
+            char* to = a.out.ptr + head * a.out.nb[1] + token * a.out.nb[2] + c * 8;
+#pragma unroll
+            for (int n = 0; n < DIM / 8; n++) *(f32x2*)(to + n * 32) = {out[n][2 * i] * scale, out[n][2 * i + 1] * scale};
+        }
+    }
+}
+
+#define PREFILL_MMA(suffix, T, DIM, BLOCK) \
+    KERNEL(attention_prefill_mma_##suffix, PREFILL_THREADS, (AttentionArgs a)) { attention_prefill_mma<T, DIM, BLOCK>(a); }
+PREFILL_MMA(f16_64, half_t, 64, 64)
+PREFILL_MMA(f16_80, half_t, 80, 64)
+PREFILL_MMA(f16_96, half_t, 96, 64)
+PREFILL_MMA(f16_128, half_t, 128, 64)
+PREFILL_MMA(f16_256, half_t, 256, 16)
+PREFILL_MMA(bf16_64, bf16_t, 64, 64)
+PREFILL_MMA(bf16_128, bf16_t, 128, 64)
+PREFILL_MMA(bf16_256, bf16_t, 256, 16)
+
+#endif

@@ -1,0 +1,65 @@
+//! `kv_append`: an element a thread.
+
+use super::{StepArgs, ids, rows_of_f32};
+use crate::backends::hip::launch::{Kernel, Launches};
+use crate::backends::hip::view::{DeviceView, View};
+use crate::tensor::DType;
+
+pub(super) fn launches(s: &StepArgs<'_>, out: &mut Launches) -> Result<(), String> {
+    let (state, x) = (s.operands[0], s.operands[1]);
+    rows_of_f32(&[x])?;
+    let (cache, dtype, slots) = (cache(&state)?, cache_type(&state)?, ids(&s.operands[2])?);
+    let (elements, tokens) = (x.ne(0) * x.ne(1), x.ne(2));
+    if elements * tokens > 0 {
+        let grid = [tokens, elements.div_ceil(256), 1];
+        let launch = out.add(Kernel { file: "kv_append", name: "kv_append" }, grid, 256);
+        launch.arg(cache).arg(x.view).arg(slots).arg(dtype).arg(s.fault).arg(s.index);
+    }
+    Ok(())
+}
+
+/// A cache with all its positions, whatever part of them this run has filled, so that a launch does not depend on it.
+pub(super) fn cache(state: &DeviceView) -> Result<View, String> {
+    let mut view = state.view;
+    if view.nb[0] != state.dtype.block_bytes() as i64 || view.nb[1] <= 0 {
+        return Err("the elements of its cache do not lie side by side".to_string());
+    }
+    if let Ok(capacity) = i32::try_from(view.nb[2] / view.nb[1])
+        && capacity > view.ne[1]
+    {
+        view.ne[1] = capacity;
+    }
+    Ok(view)
+}
+
+/// `CACHE_…` of `kernels/common/cache.h`.
+pub(super) fn cache_type(state: &DeviceView) -> Result<i32, String> {
+    match state.dtype {
+        DType::F32 => Ok(0),
+        DType::F16 => Ok(1),
+        DType::Bf16 => Ok(2),
+        dtype => Err(format!("there is no cache of {dtype}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{dense, step, strided};
+    use super::*;
+
+    #[test]
+    fn a_launch_does_not_depend_on_how_full_the_cache_is() {
+        let launches = |filled| {
+            let state = strided(DType::F16, [64, filled, 8, 1], [2, 128, 128 * 512, 128 * 512 * 8]);
+            let operands = [state, dense(DType::F32, [64, 8, 1, 1]), dense(DType::I32, [1, 1, 1, 1])];
+            step(&operands, &[state], launches).unwrap()
+        };
+        assert_eq!(launches(3), launches(400));
+        assert_eq!(launches(3).list[0].grid, [1, 2, 1]);
+    }
+
+    #[test]
+    fn quantized_caches_are_refused() {
+        assert!(cache_type(&dense(DType::Q8_0, [64, 4, 1, 1])).unwrap_err().contains("q8_0"));
+    }
+}

@@ -1,0 +1,42 @@
+//! What the steps' tests share: views at made-up addresses.
+
+use super::StepArgs;
+use crate::backends::hip::arch::Arch;
+use crate::backends::hip::launch::Launches;
+use crate::backends::hip::view::{DeviceView, View};
+use crate::tensor::{Bounds, DType};
+
+/// A view of these strides.
+pub(in crate::backends::hip) fn strided(dtype: DType, ne: [usize; 4], nb: [i64; 4]) -> DeviceView {
+    DeviceView { view: View { ptr: 1 << 20, ne: ne.map(|n| n as i32), nb }, dtype }
+}
+
+/// A view of elements side by side.
+pub(in crate::backends::hip) fn dense(dtype: DType, ne: [usize; 4]) -> DeviceView {
+    let row = dtype.row_bytes(ne[0]).unwrap() as i64;
+    let plane = row * ne[1] as i64;
+    strided(dtype, ne, [dtype.block_bytes() as i64, row, plane, plane * ne[2] as i64])
+}
+
+/// The launches of a step on a gfx1100 without weights.
+pub(in crate::backends::hip) fn step(
+    operands: &[DeviceView],
+    results: &[DeviceView],
+    f: impl Fn(&StepArgs<'_>, &mut Launches) -> Result<(), String>,
+) -> Result<Launches, String> {
+    let (arch, bounds) = (Arch::of("gfx1100").unwrap(), Bounds { t: 1, s: 1, r: 1 });
+    let weights = vec![None; operands.len()];
+    let args = StepArgs {
+        operands,
+        results,
+        weights: &weights,
+        arch: &arch,
+        scratch: 0,
+        fault: 1 << 16,
+        index: 0,
+        bounds: &bounds,
+        limits: &bounds,
+    };
+    let mut out = Launches::default();
+    f(&args, &mut out).map(|()| out)
+}
