@@ -25,6 +25,8 @@ pub struct Arch {
     /// LDS bytes that a block may take.
     pub lds: usize,
     pub(crate) matrix: Matrix,
+    /// Whether the vendor's BLAS library is there.
+    pub(crate) blas: bool,
 }
 
 impl Arch {
@@ -43,6 +45,6 @@ impl Arch {
             "sm_90" => (32, 132, 224 << 10, Matrix::Mma),
             _ => return None,
         };
-        Some(Arch { name: name.to_string(), wave, units, lds, matrix })
+        Some(Arch { name: name.to_string(), wave, units, lds, matrix, blas: false })
     }
 }

@@ -4,6 +4,7 @@
 
 mod arch;
 mod ffi;
+mod gemm_choice;
 mod launch;
 mod raw;
 mod steps;

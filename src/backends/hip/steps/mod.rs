@@ -2,10 +2,14 @@
 
 mod concat;
 mod cont;
+mod dequantize;
 pub(super) mod elementwise;
+mod gemm;
+mod get_rows;
 mod kv_append;
 mod kv_mask;
 mod matmul;
+mod matvec_raw;
 mod norm;
 mod quantize;
 mod rope;
@@ -13,9 +17,6 @@ mod rope_kv_append;
 mod soft_max;
 #[cfg(test)]
 pub(super) mod testing;
-mod dequantize;
-mod get_rows;
-mod matvec_raw;
 
 use super::arch::Arch;
 use super::launch::Launches;
@@ -75,6 +76,7 @@ pub(crate) fn launches(op: &Op, s: &StepArgs<'_>, out: &mut Launches) -> Result<
         Op::Concat(op) => concat::launches(op, s, out),
         Op::GetRows(_) => get_rows::launches(s, out),
         Op::Dequantize(_) => dequantize::launches(s, out),
+        Op::QMatmul(_) | Op::QMatmulGroup(_) | Op::GluQMatmul(_) if gemm::serves(op, s) => gemm::launches(op, s, out),
         Op::QMatmul(_) | Op::QMatmulGroup(_) | Op::GluQMatmul(_) => matvec_raw::launches(op, s, out),
         op => Err(format!("there is no device kernel for {}", op.name())),
     }
