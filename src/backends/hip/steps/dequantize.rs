@@ -6,7 +6,7 @@ use crate::backends::hip::raw::{kernels_of, raw_address};
 use crate::backends::hip::view::{DevicePtr, View};
 
 /// Threads of a block (`STORE_THREADS` of `kernels/common/store_groups.h`).
-const THREADS: usize = 128;
+pub(super) const THREADS: usize = 128;
 
 /// Appends the launch of the op: f32 values.
 pub(super) fn launches(s: &StepArgs<'_>, out: &mut Launches) -> Result<(), String> {
