@@ -2,8 +2,28 @@
 //
 // out: [rows, k], contiguous. A thread takes a block of 32 elements. Grid: x ⌈rows · ⌈k / 32⌉ / 128⌉. LDS: 18 KiB (f32), 10 KiB (half):
 // see common/store_groups.h. Bound by the bytes written.
+#include "common/floats.h"
 #include "common/planes.h"
 #include "common/store_groups.h"
+
+template <int F> struct FloatOf {
+    typedef float type;
+};
+template <> struct FloatOf<FORMAT_F16> {
+    typedef half_t type;
+};
+template <> struct FloatOf<FORMAT_BF16> {
+    typedef bf16_t type;
+};
+
+// Elements e … e + 3 of `count`.
+template <class Float, class Out> DEVICE void convert_quad(const Float* from, Out* to, i64 e, i64 count) {
+    if (e + 4 <= count) {
+        store_quad(to + e, load_float_quad(from + e, 0, 4, true));
+    } else {
+        for (; e < count; e++) store_value(to + e, to_float(from[e]));
+    }
+}
 
 template <int F, class Out> DEVICE void dequantize_planes(const Planes& w, Out* out, u32* tile) {
     pdl_trigger();
@@ -11,13 +31,19 @@ template <int F, class Out> DEVICE void dequantize_planes(const Planes& w, Out* 
     int groups = div_up(w.k, 32), total = w.rows * groups;
     int index = block_x() * STORE_THREADS + thread_id();
     int row = index / groups, group = index % groups;
+    if constexpr (FormatOf<F>::plain) {
+        // Neighbouring lanes take neighbouring quads, those that cross the end of a row too.
+        i64 elements = (i64)w.rows * w.k;
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            i64 e = 4 * ((i64)(block_x() * 8 + i) * STORE_THREADS + thread_id());
+            convert_quad((const typename FloatOf<F>::type*)w.quants, out, e, elements);
+        }
+        return;
+    }
     float values[32];
     if (index < total) planes_decode32<F>(w, row, group, values);
-    if (w.k % 32 == 0) {
-        store_groups(values, out, index, total, tile);
-    } else if (index < total) {
-        store_partial(values, out + (i64)row * w.k + group * 32, min_of(32, w.k - group * 32));
-    }
+    store_groups(values, out, index, total, tile);
 }
 
 #define DEQUANTIZE_PLANES(name, format)                                                      \

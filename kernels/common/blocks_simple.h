@@ -121,7 +121,7 @@ DEVICE void dequantize_q1_0(const u8* block, int group, float* out) {
     float d = load_half(block);
     u32 bits = load_word<2>(block + 2 + 4 * group);
 #pragma unroll
-    for (int i = 0; i < 32; i++) out[i] = bits >> i & 1u ? d : -d;
+    for (int i = 0; i < 32; i++) out[i] = bits_to_float(float_to_bits(d) ^ (~bits >> i & 1u) << 31);
 }
 
 DEVICE void dequantize_q2_0(const u8* block, int group, float* out) {
