@@ -66,6 +66,7 @@ template <class... P, void (*kernel)(P...)> struct Trampoline<kernel> {
 
 #define GPU_HOST 1
 #define DEVICE [[maybe_unused]] static inline
+#define DEVICE_MEMBER inline
 #define DEVICE_CONSTANT [[maybe_unused]] static const
 #define DEVICE_MEMBER inline
 #define LDS(type, name, count)    \

@@ -180,6 +180,9 @@ DEVICE void mma(FragC& c, const FragA& a, const FragB& b) {
 }
 
 #else  // no matrix instructions: wave 32
+#if !defined(MATRIX_NONE)
+#define MATRIX_NONE 1
+#endif
 
 struct FragA {
     u32 r[4];

@@ -23,7 +23,7 @@ const BLOCKS_PER_UNIT: usize = 4;
 /// `RawActivations` of matvec_raw.h.
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 #[repr(C)]
-struct Activations {
+pub(super) struct Activations {
     data: DevicePtr,
     row_bytes: i64,
     norm: DevicePtr,
@@ -38,7 +38,7 @@ struct Activations {
 /// `RawResult` of matvec_raw.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
-struct RawResult {
+pub(super) struct RawResult {
     out: DevicePtr,
     out_stride: i64,
     bias: DevicePtr,
@@ -118,7 +118,7 @@ fn products(op: &Op) -> Result<Vec<Product>, String> {
 pub(super) fn launch(product: &Product, s: &StepArgs<'_>, out: &mut Launches) -> Result<(), String> {
     let kernels = kernels_of(s.operands[product.weight].dtype)?.matvec;
     let matrix = raw_matrix(s, product.weight)?;
-    let (x, result) = (&s.operands[product.x], &s.results[product.result]);
+    let x = &s.operands[product.x];
     let tokens = x.rows();
     if matrix.rows == 0 || tokens == 0 {
         return Ok(());
@@ -128,15 +128,25 @@ pub(super) fn launch(product: &Product, s: &StepArgs<'_>, out: &mut Launches) ->
     let chunk = (matrix.k as usize).div_ceil(32).clamp(1, MAX_GROUPS / tile);
     let tiles = (matrix.rows as usize).div_ceil(TEAMS * team_rows);
     let blocks = tiles.min(s.arch.units * BLOCKS_PER_UNIT);
+    let (mut activations, mut sums) = operands(product, s)?;
+    (activations.chunk_groups, sums.blocks) = (chunk as i32, blocks as i32);
+    let lds = tile * chunk * GROUP_BYTES;
+    out.add(kernel, [blocks, tokens.div_ceil(tile), 1], THREADS).lds(lds).arg(matrix).arg(activations).arg(sums);
+    Ok(())
+}
+
+/// What kernels need to know of a product's activations and of where its sums go.
+pub(super) fn operands(product: &Product, s: &StepArgs<'_>) -> Result<(Activations, RawResult), String> {
+    let (x, result) = (&s.operands[product.x], &s.results[product.result]);
     let activations = Activations {
         data: x.view.ptr,
         row_bytes: row_stride(x)?,
         norm: product.norm.map_or(0, |(i, _)| s.operands[i].view.ptr),
         eps: product.norm.map_or(0.0, |(_, eps)| eps),
         kind: activation_number(x.dtype)?,
-        rounded: i32::from(product.rounded),
-        tokens: tokens as i32,
-        chunk_groups: chunk as i32,
+        rounded: i32::from(product.rounded && x.dtype == DType::F32),
+        tokens: x.rows() as i32,
+        chunk_groups: 0,
         unused: 0,
     };
     let (bias, residual) = (product.bias.map(|i| &s.operands[i]), product.residual.map(|i| &s.operands[i]));
@@ -147,11 +157,9 @@ pub(super) fn launch(product: &Product, s: &StepArgs<'_>, out: &mut Launches) ->
         residual: residual.map_or(0, |r| r.view.ptr),
         residual_stride: residual.map_or(Ok(0), float_stride)?,
         act: product.gated.map_or(0, |act| 1 + activation(act)),
-        blocks: blocks as i32,
+        blocks: 0,
     };
-    let lds = tile * chunk * GROUP_BYTES;
-    out.add(kernel, [blocks, tokens.div_ceil(tile), 1], THREADS).lds(lds).arg(matrix).arg(activations).arg(sums);
-    Ok(())
+    Ok((activations, sums))
 }
 
 /// `DTYPE_…` of the activations that the kernels read.
