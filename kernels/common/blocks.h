@@ -104,11 +104,6 @@ DEVICE int signed_byte_of(u32 word, int i) { return (int)(i8)(word >> (8 * i)); 
 // Byte i of words that were loaded together.
 template <int count> DEVICE int byte_of(const u32 (&w)[count], int i) { return byte_of(w[i / 4], i % 4); }
 
-DEVICE float half_from_bits(u16 bits) {
-    half_t h;
-    __builtin_memcpy(&h, &bits, 2);
-    return half_to_float(h);
-}
 DEVICE float load_half(const u8* p) { return half_from_bits(load_half_word(p)); }
 
 // ---- arithmetic that is rounded after each operation ----------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-// Products with a matrix of raw blocks, for one token or for eight at a time:
+// Products with a matrix whose elements are dequantized as they come, for one token or for eight at a time:
 // out[n, t] = Σ_k w[n, k] x[k, t] (+ bias[n]) (+ residual[n, t]), or act(out[n, t]) times that sum (the second half of glu_qmatmul).
 //
 // Weights are dequantized to f32, sums are f32. Activations are f32, half or q8_a, or f32 that are rounded to q8_a on the way in.
@@ -114,16 +114,14 @@ template <int TOKENS> DEVICE void stage_activations(const RawActivations& x, int
     }
 }
 
-// A row of the matrix, or its last one; what is made of that is not stored.
-DEVICE const u8* row_of(const RawMatrix& w, int row) { return w.data + (i64)min_of(row, w.rows - 1) * w.row_bytes; }
-
 // A lane's part of ROWS products with the staged groups first … first + count of TOKENS tokens: every 32nd group.
-template <int TYPE, int ROWS, int TOKENS>
-DEVICE void multiply_blocks(const RawMatrix& w, int row, int first, int count, int lane, const float* staged, int stride, float (&sums)[ROWS][TOKENS]) {
+// Rows behind the last are the last one; what is made of those is not stored.
+template <class Matrix, int ROWS, int TOKENS>
+DEVICE void multiply_blocks(const Matrix& w, int row, int first, int count, int lane, const float* staged, int stride, float (&sums)[ROWS][TOKENS]) {
     for (int g = lane; g < count; g += MATVEC_TEAM) {
         float values[ROWS][32];
 #pragma unroll
-        for (int r = 0; r < ROWS; r++) dequantize32<TYPE>(row_of(w, row + r), first + g, values[r]);
+        for (int r = 0; r < ROWS; r++) w.dequantize(min_of(row + r, w.rows() - 1), first + g, values[r]);
 #pragma unroll
         for (int t = 0; t < TOKENS; t++) {
             const float* group = staged + t * stride + g * MATVEC_GROUP_WORDS;
@@ -146,9 +144,7 @@ DEVICE void multiply_blocks(const RawMatrix& w, int row, int first, int count, i
 template <class Float, int ROWS, int TOKENS>
 DEVICE void multiply_floats(const RawMatrix& m, int row, int first, int count, int lane, const float* staged, int stride, float (&sums)[ROWS][TOKENS]) {
     constexpr int AHEAD = 8 / ROWS;
-    bool aligned = true;
-#pragma unroll
-    for (int r = 0; r < ROWS; r++) aligned = aligned && has_aligned_quads((const Float*)row_of(m, row + r), m.k);
+    bool aligned = (u64)m.data % (4 * sizeof(Float)) == 0 && m.row_bytes % (4 * sizeof(Float)) == 0 && m.k % 4 == 0;
     int end = min_of(m.k, (first + count) * 32);
     for (int start = lane; start < count * 8; start += AHEAD * MATVEC_TEAM) {
         f32x4 w[ROWS][AHEAD];
@@ -156,7 +152,8 @@ DEVICE void multiply_floats(const RawMatrix& m, int row, int first, int count, i
         for (int a = 0; a < AHEAD; a++) {
 #pragma unroll
             for (int r = 0; r < ROWS; r++) {
-                w[r][a] = load_float_quad((const Float*)row_of(m, row + r), first * 32 + (start + a * MATVEC_TEAM) * 4, end, aligned);
+                const u8* bytes = m.data + (i64)min_of(row + r, m.rows - 1) * m.row_bytes;
+                w[r][a] = load_float_quad((const Float*)bytes, first * 32 + (start + a * MATVEC_TEAM) * 4, end, aligned);
             }
         }
 #pragma unroll
@@ -172,6 +169,23 @@ DEVICE void multiply_floats(const RawMatrix& m, int row, int first, int count, i
     }
 }
 
+// A matrix of raw rows of a type, as the product takes matrices: rows(), k(), multiply(…).
+template <int TYPE> struct RawRows {
+    const RawMatrix& w;
+
+    DEVICE_MEMBER int rows() const { return w.rows; }
+    DEVICE_MEMBER int k() const { return w.k; }
+    DEVICE_MEMBER void dequantize(int row, int group, float* out) const { dequantize32<TYPE>(w.data + (i64)row * w.row_bytes, group, out); }
+    template <int ROWS, int TOKENS>
+    DEVICE_MEMBER void multiply(int row, int first, int count, int lane, const float* staged, int stride, float (&sums)[ROWS][TOKENS]) const {
+        if constexpr (BlockFormat<TYPE>::elements == 1) {
+            multiply_floats<typename FloatOf<TYPE>::type>(w, row, first, count, lane, staged, stride, sums);
+        } else {
+            multiply_blocks(*this, row, first, count, lane, staged, stride, sums);
+        }
+    }
+};
+
 DEVICE void store_sum(const RawResult& result, int row, int token, float sum) {
     float* out = result.out + token * result.out_stride + row;
     if (result.bias) sum += result.bias[row];
@@ -179,38 +193,33 @@ DEVICE void store_sum(const RawResult& result, int row, int token, float sum) {
     *out = result.act ? activate(result.act - 1, *out) * sum : sum;
 }
 
-template <int TYPE, int TOKENS, int ROWS> DEVICE void matvec_raw(const RawMatrix& w, const RawActivations& x, const RawResult& result, float* staged) {
+template <int TOKENS, int ROWS, class Matrix> DEVICE void matvec_raw(const Matrix& w, const RawActivations& x, const RawResult& result, float* staged) {
     pdl_trigger();
     pdl_wait();
     int lane = thread_id() % MATVEC_TEAM, team = thread_id() / MATVEC_TEAM;
-    int groups = div_up(w.k, 32), token0 = block_y() * TOKENS, tokens = min_of(TOKENS, x.tokens - token0);
+    int groups = div_up(w.k(), 32), token0 = block_y() * TOKENS, tokens = min_of(TOKENS, x.tokens - token0);
     LDS(float, factors, TOKENS);
-    if (x.norm) measure_activations<TOKENS>(x, w.k, token0, factors);
+    if (x.norm) measure_activations<TOKENS>(x, w.k(), token0, factors);
     bool staging = true;
-    for (int row0 = block_x() * (MATVEC_TEAMS * ROWS); row0 < w.rows; row0 += result.blocks * (MATVEC_TEAMS * ROWS)) {
+    for (int row0 = block_x() * (MATVEC_TEAMS * ROWS); row0 < w.rows(); row0 += result.blocks * (MATVEC_TEAMS * ROWS)) {
         int row = row0 + team * ROWS;
         float sums[ROWS][TOKENS] = {};
         for (int chunk = 0; chunk < groups; chunk += x.chunk_groups) {
             int count = min_of(x.chunk_groups, groups - chunk);
             if (staging) {
                 sync_threads();
-                stage_activations<TOKENS>(x, w.k, token0, chunk, count, factors, staged);
+                stage_activations<TOKENS>(x, w.k(), token0, chunk, count, factors, staged);
                 sync_threads();
                 staging = groups > x.chunk_groups; // else they stay for the rows that follow
             }
-            int stride = x.chunk_groups * MATVEC_GROUP_WORDS;
-            if constexpr (BlockFormat<TYPE>::elements == 1) {
-                multiply_floats<typename FloatOf<TYPE>::type>(w, row, chunk, count, lane, staged, stride, sums);
-            } else {
-                multiply_blocks<TYPE>(w, row, chunk, count, lane, staged, stride, sums);
-            }
+            w.multiply(row, chunk, count, lane, staged, x.chunk_groups * MATVEC_GROUP_WORDS, sums);
         }
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
 #pragma unroll
             for (int t = 0; t < TOKENS; t++) {
                 float sum = wave_sum<MATVEC_TEAM>(sums[r][t]);
-                if (lane == r * TOKENS + t && t < tokens && row + r < w.rows) store_sum(result, row + r, token0 + t, sum);
+                if (lane == r * TOKENS + t && t < tokens && row + r < w.rows()) store_sum(result, row + r, token0 + t, sum);
             }
         }
     }
@@ -219,9 +228,9 @@ template <int TYPE, int TOKENS, int ROWS> DEVICE void matvec_raw(const RawMatrix
 #define MATVEC_RAW(name, id, len, bytes)                                                                                \
     KERNEL(matvec_raw_##name##_1, MATVEC_THREADS, (RawMatrix w, RawActivations x, RawResult result)) {                  \
         DYNAMIC_LDS(staged);                                                                                            \
-        matvec_raw<id, 1, 1>(w, x, result, (float*)staged);                                                             \
+        matvec_raw<1, 1>(RawRows<id>{w}, x, result, (float*)staged);                                                             \
     }                                                                                                                   \
     KERNEL(matvec_raw_##name##_8, MATVEC_THREADS, (RawMatrix w, RawActivations x, RawResult result)) {                  \
         DYNAMIC_LDS(staged);                                                                                            \
-        matvec_raw<id, 8, 2>(w, x, result, (float*)staged);                                                             \
+        matvec_raw<8, 2>(RawRows<id>{w}, x, result, (float*)staged);                                                             \
     }

@@ -125,7 +125,6 @@ impl Scratch {
 /// Bytes of scratch that a step needs.
 fn scratch_bytes(step: &Step, bounds: &Bounds, arch: &Arch) -> usize {
     match &step.op {
-        Op::QMatmul(_) | Op::QMatmulGroup(_) | Op::GluQMatmul(_) => qmatmul::scratch_bytes(step, bounds),
         Op::Attention(_) => attention::scratch_bytes(step, bounds, arch),
         _ => 0,
     }
