@@ -104,6 +104,25 @@ DEVICE int signed_byte_of(u32 word, int i) { return (int)(i8)(word >> (8 * i)); 
 // Byte i of words that were loaded together.
 template <int count> DEVICE int byte_of(const u32 (&w)[count], int i) { return byte_of(w[i / 4], i % 4); }
 
+// Byte i of a word as a float, less `offset`; a number below 2^23 likewise. Exact. NVIDIA's conversions are slow: there the number becomes
+// the fraction of 2^23.
+template <int offset> DEVICE float byte_minus(u32 word, u32 i) {
+#if defined(GPU_NVIDIA)
+    return bits_to_float(__byte_perm(word, 0x4b000000u, 0x7640u + i)) - (float)((1 << 23) + offset);
+#else
+    return (float)(int)(word >> (8u * i) & 255u) - (float)offset;
+#endif
+}
+template <int offset> DEVICE float small_minus(u32 number) {
+#if defined(GPU_NVIDIA)
+    return bits_to_float(number | 0x4b000000u) - (float)((1 << 23) + offset);
+#else
+    return (float)(int)number - (float)offset;
+#endif
+}
+// Element i of numbers of a byte each.
+template <int offset, int count> DEVICE float element_minus(const u32 (&w)[count], int i) { return byte_minus<offset>(w[i / 4], (u32)i % 4u); }
+
 DEVICE float load_half(const u8* p) { return half_from_bits(load_half_word(p)); }
 
 // ---- arithmetic that is rounded after each operation ----------------------------------------------------------------------------

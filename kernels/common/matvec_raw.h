@@ -89,6 +89,7 @@ template <int TOKENS> DEVICE void measure_activations(const RawActivations& x, i
 template <int TOKENS> DEVICE void stage_activations(const RawActivations& x, int k, int token0, int first, int count, const float* factors, float* staged) {
     constexpr int AHEAD = 4; // quads that a thread loads before it looks at the first
     int total = TOKENS * count * 8;
+#pragma unroll 1
     for (int start = 0; start < total; start += AHEAD * MATVEC_THREADS) {
         f32x4 v[AHEAD];
 #pragma unroll
@@ -118,6 +119,7 @@ template <int TOKENS> DEVICE void stage_activations(const RawActivations& x, int
 // Rows behind the last are the last one; what is made of those is not stored.
 template <class Matrix, int ROWS, int TOKENS>
 DEVICE void multiply_blocks(const Matrix& w, int row, int first, int count, int lane, const float* staged, int stride, float (&sums)[ROWS][TOKENS]) {
+#pragma unroll 1
     for (int g = lane; g < count; g += MATVEC_TEAM) {
         float values[ROWS][32];
 #pragma unroll
@@ -143,9 +145,10 @@ DEVICE void multiply_blocks(const Matrix& w, int row, int first, int count, int 
 // The same for rows of floats: neighbouring lanes take neighbouring quads.
 template <class Float, int ROWS, int TOKENS>
 DEVICE void multiply_floats(const RawMatrix& m, int row, int first, int count, int lane, const float* staged, int stride, float (&sums)[ROWS][TOKENS]) {
-    constexpr int AHEAD = 8 / ROWS;
+    constexpr int AHEAD = TOKENS == 1 ? 8 : 2;
     bool aligned = (u64)m.data % (4 * sizeof(Float)) == 0 && m.row_bytes % (4 * sizeof(Float)) == 0 && m.k % 4 == 0;
     int end = min_of(m.k, (first + count) * 32);
+#pragma unroll 1
     for (int start = lane; start < count * 8; start += AHEAD * MATVEC_TEAM) {
         f32x4 w[ROWS][AHEAD];
 #pragma unroll
