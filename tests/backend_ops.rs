@@ -180,10 +180,10 @@ fn qmatmul_is_bit_identical_for_any_number_of_tokens_and_threads() {
     let cases = Op::all_cases().into_iter().filter(|c| matches!(c.op, Op::QMatmul(_)) && c.bounds.t == 19);
     for case in cases {
         for level in Level::available() {
-            let whole = run(&CpuBackend::with_level(1, level).unwrap(), &build(&case), true).remove(0);
+            let whole = run(&CpuBackend::with_level(1, level).unwrap(), &build(&case), true).unwrap().remove(0);
             assert_eq!(
                 whole,
-                run(&CpuBackend::with_level(3, level).unwrap(), &build(&case), true)[0],
+                run(&CpuBackend::with_level(3, level).unwrap(), &build(&case), true).unwrap()[0],
                 "{:?}",
                 case.operands
             );
@@ -194,7 +194,7 @@ fn qmatmul_is_bit_identical_for_any_number_of_tokens_and_threads() {
             for t in [0, 7, 18] {
                 let token = HostTensor::from_f32([k, 1, 1, 1], all[t * k..][..k].to_vec()).unwrap();
                 one.inputs.insert("x1".to_string(), token);
-                let alone = run(&CpuBackend::with_level(1, level).unwrap(), &one, true).remove(0);
+                let alone = run(&CpuBackend::with_level(1, level).unwrap(), &one, true).unwrap().remove(0);
                 assert_eq!(alone, whole[t * n..][..n], "token {t} at {level}: {:?}", case.operands[0].ty);
             }
         }
