@@ -2,6 +2,7 @@
 
 use super::{EngineError, KvType, SessionOptions};
 use crate::backends::cpu::CpuBackend;
+use crate::backends::hip::HipBackend;
 use crate::backends::{Backend, BackendError, DeviceInfo};
 use crate::graph::passes::PassOptions;
 use crate::graph::plan::{MemoryBill, Plan, Target, plan};
@@ -223,8 +224,8 @@ pub(super) fn place(
 }
 
 /// The GPU with this number, or any.
-pub(super) fn open_gpu(_number: Option<usize>) -> Result<Arc<dyn Backend>, BackendError> {
-    Err(BackendError::NoDevice { reason: "this build has no device backend".to_string(), present: false })
+pub(super) fn open_gpu(number: Option<usize>) -> Result<Arc<dyn Backend>, BackendError> {
+    Ok(Arc::new(HipBackend::open(number)?))
 }
 
 /// One device for all; the CPU for `Auto`.
