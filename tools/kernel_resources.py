@@ -304,4 +304,5 @@ def wrong_of(row, arch, table, rules):
             yield f"no {kind} instructions, {before[kind]} in the table"
 
 
-main()
+if __name__ == "__main__":
+    main()
