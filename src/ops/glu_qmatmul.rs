@@ -18,7 +18,7 @@ attributes! {
 
 impl GluQMatmul {
     fn single(&self) -> QMatmul {
-        QMatmul { bias: false, residual: false, activation: self.activation }
+        QMatmul { bias: false, act: None, residual: false, activation: self.activation }
     }
 }
 

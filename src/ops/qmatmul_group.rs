@@ -29,7 +29,7 @@ impl QMatmulGroup {
     }
 
     fn single(&self) -> QMatmul {
-        QMatmul { bias: self.bias, residual: false, activation: self.activation }
+        QMatmul { bias: self.bias, act: None, residual: false, activation: self.activation }
     }
 }
 
