@@ -384,9 +384,9 @@ fn mistakes_in_a_text_are_shown_where_they_are() {
     let missing = told("n11 \"product\" = mul(n10, n9)", "n11 \"product\" = mul(n10, n77)");
     assert!(missing.contains("13:28: operand n77 is not defined"), "{missing}");
     let blocks = told("q8_0[32, 64]", "q8_0[33, 64]");
-    assert!(blocks.contains("6:28: rows of q8_0 are whole blocks of 32 elements, found 33"), "{blocks}");
+    assert!(blocks.contains("6:31: rows of q8_0 are whole blocks of 32 elements, found 33"), "{blocks}");
     let shape = told("n1 \"norm.weight\" = weight : f32[32]", "n1 \"norm.weight\" = weight : f32[31]");
-    assert!(shape.contains("5:15: mul: operand `b` is f32[31], expected the shape of `a`"), "{shape}");
+    assert!(shape.contains("5:15: mul \"norm\": operand `b` is f32[31], expected the shape of `a`"), "{shape}");
     assert!(told("rms_norm(n0)", "rms_norm(n11)").contains("a cycle"));
     // What is missing at the end of the text is missed there.
     let short = graph_dump(&[], "graph \"g\" (T <= 1");
