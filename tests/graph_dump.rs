@@ -388,6 +388,7 @@ fn wrong_arguments() {
 }
 
 #[test]
+#[cfg(feature = "hip")]
 fn plans_for_gpus_need_none() {
     let model = model(&LLAMA_1B);
     for target in ["gfx1030", "gfx1100", "gfx90a", "gfx942", "gfx950", "gfx1201", "sm_80", "sm_90"] {

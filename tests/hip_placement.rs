@@ -1,4 +1,5 @@
 //! Models on an emulated GPU and on the CPU with it: the CPU's numbers, the predicted memory, and life after too little of it.
+#![cfg(feature = "hip")]
 
 mod support;
 
