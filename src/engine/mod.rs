@@ -14,6 +14,7 @@ mod stop;
 mod target;
 mod verify;
 
+pub use crate::backends::BackendError;
 pub use bench::{BenchResult, BenchTest, bench, read_bandwidth};
 pub use error::EngineError;
 pub use generate::{FinishReason, GenerateOptions, Generator, Piece, Summary};
