@@ -70,6 +70,9 @@ mod found {
         let platforms = Runtime::open();
         assert_eq!(platforms.len(), 2);
         for platform in platforms {
+            if let Err(e) = &platform {
+                println!("{e}");
+            }
             match platform {
                 Ok(runtime) => assert!(runtime.device_count() > 0),
                 Err(GpuError::LibraryMissing { tried, install, .. }) => {
