@@ -3,6 +3,7 @@
 //! Lowering is the capability test: there is no second list of what a backend supports.
 
 pub mod cpu;
+#[cfg(feature = "hip")]
 pub mod hip;
 pub mod null;
 

@@ -25,5 +25,5 @@ pub use profile::{Profile, ProfilePhase, profile};
 pub use sampler::{Sampler, SamplerError, SamplerOptions};
 pub use session::{Cancel, KvType, Session, SessionOptions};
 pub use stop::StopStrings;
-pub use target::{MakeTarget, TARGETS};
+pub use target::{TARGETS, target};
 pub use verify::{Verdict, VerifyOptions, verify};

@@ -1,8 +1,8 @@
 //! [`Model`]: an opened file with its weights in memory.
 
-use super::placement::{Wanted, place, plan_layers};
+use super::placement::{Wanted, open_gpu, place, plan_layers};
 use super::{DeviceChoice, EngineError, KvType, Placement, SessionOptions, Stage};
-use crate::backends::{Backend, BackendError, LoadedWeights, WeightSource};
+use crate::backends::{Backend, LoadedWeights, WeightSource};
 use crate::graph::Graph;
 use crate::graph::passes::PassOptions;
 use crate::graph::plan::Plan;
@@ -142,7 +142,15 @@ impl Model {
         let LoadOptions { device, gpu_layers, threads, ref session, ref passes } = *options;
         let wanted = Wanted { device, gpu_layers, threads, session, passes };
         let (stages, why) = place(data.header(), &config, &wanted, &open_gpu)?;
-        Model::on_stages(data, stages, why, passes, progress)
+        let optional = wanted.is_optional() && stages.iter().any(|stage| stage.backend.device().threads == 0);
+        match Model::on_stages(Arc::clone(&data), stages, why, passes, progress) {
+            // A GPU that was not asked for and that cannot hold these weights is told about, and not used.
+            Err(EngineError::Backend(error)) if optional => {
+                let (stages, _) = place(data.header(), &config, &Wanted { gpu_layers: Some(0), ..wanted }, &open_gpu)?;
+                Model::on_stages(data, stages, Some(format!("no GPU is used: {error}")), passes, progress)
+            }
+            made => made,
+        }
     }
 
     /// Prepares weights for backends that the caller has made, each with the layers that it runs: all layers in their order, one
@@ -267,11 +275,6 @@ impl Model {
     pub(super) fn stages(&self) -> &[LoadedStage] {
         &self.inner.stages
     }
-}
-
-/// The GPU with this number, or any.
-fn open_gpu(_number: Option<usize>) -> Result<Arc<dyn Backend>, BackendError> {
-    Err(BackendError::NoDevice { reason: "this build has no device backend".to_string(), present: false })
 }
 
 fn check_stages(stages: &[Stage], n_layer: usize) -> Result<(), EngineError> {

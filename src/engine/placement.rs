@@ -2,6 +2,8 @@
 
 use super::{EngineError, KvType, SessionOptions};
 use crate::backends::cpu::CpuBackend;
+#[cfg(feature = "hip")]
+use crate::backends::hip::HipBackend;
 use crate::backends::{Backend, BackendError, DeviceInfo};
 use crate::graph::passes::PassOptions;
 use crate::graph::plan::{MemoryBill, Plan, Target, plan};
@@ -85,7 +87,7 @@ impl fmt::Display for Placement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, (device, layers)) in self.stages.iter().enumerate() {
             match self.stages.len() {
-                1 => write!(f, "all {} layers run on {}", layers.len(), device.id)?,
+                1 => write!(f, "all layers run on {}", device.id)?,
                 n => {
                     let output = if i + 1 == n { " and the output" } else { "" };
                     let (comma, on) = if i == 0 { ("", "run on") } else { (", ", "on") };
@@ -94,6 +96,7 @@ impl fmt::Display for Placement {
             }
             match device.threads {
                 0 => write!(f, " ({})", device.name)?,
+                1 => f.write_str(" (1 thread)")?,
                 n => write!(f, " ({n} threads)")?,
             }
         }
@@ -140,11 +143,11 @@ pub fn layers_bill(
 ///
 /// # Errors
 /// Those of `bill`.
-pub fn layers_that_fit(
+pub fn layers_that_fit<E>(
     n_layer: usize,
     budget: u64,
-    bill: impl Fn(Range<usize>) -> Result<MemoryBill, EngineError>,
-) -> Result<usize, EngineError> {
+    bill: impl Fn(Range<usize>) -> Result<MemoryBill, E>,
+) -> Result<usize, E> {
     let fits = |n: usize| bill(n_layer - n..n_layer).map(|bill| bill.allocated() as u64 <= budget);
     if fits(n_layer)? {
         return Ok(n_layer);
@@ -164,6 +167,13 @@ pub(super) struct Wanted<'a> {
     pub threads: usize,
     pub session: &'a SessionOptions,
     pub passes: &'a PassOptions,
+}
+
+impl Wanted<'_> {
+    /// Whether a GPU is used only if there is one.
+    pub(super) fn is_optional(&self) -> bool {
+        self.device == DeviceChoice::Auto && self.gpu_layers.is_none()
+    }
 }
 
 /// Opens what a model shall run on and decides which layers go where; with why a GPU has not all of them.
@@ -186,7 +196,7 @@ pub(super) fn place(
         (DeviceChoice::Gpu(number), _) => number,
         (DeviceChoice::Auto, _) => None,
     };
-    let optional = wanted.device == DeviceChoice::Auto && wanted.gpu_layers.is_none();
+    let optional = wanted.is_optional();
     let gpu = match open_gpu(number) {
         Ok(gpu) => gpu,
         Err(error) if optional => {
@@ -214,6 +224,27 @@ pub(super) fn place(
     Ok((stages, why))
 }
 
+/// The GPU with this number, or any.
+#[cfg(feature = "hip")]
+pub(super) fn open_gpu(number: Option<usize>) -> Result<Arc<dyn Backend>, BackendError> {
+    Ok(Arc::new(HipBackend::open(number)?))
+}
+
+/// There is none in a build without GPUs.
+#[cfg(not(feature = "hip"))]
+pub(super) fn open_gpu(_: Option<usize>) -> Result<Arc<dyn Backend>, BackendError> {
+    let reason = "this build cannot use GPUs; build with the feature \"hip\"".to_string();
+    Err(BackendError::NoDevice { reason, present: false })
+}
+
+/// One device for all; the CPU for `Auto`.
+pub(super) fn open_device(device: DeviceChoice) -> Result<Arc<dyn Backend>, BackendError> {
+    match device {
+        DeviceChoice::Gpu(number) => open_gpu(number),
+        DeviceChoice::Auto | DeviceChoice::Cpu => Ok(Arc::new(CpuBackend::new(0)?)),
+    }
+}
+
 /// How many of the last layers the device's free memory holds, and why not all.
 fn fitting(
     header: &Header,
@@ -238,6 +269,95 @@ fn mebibytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backends::null::NullBackend;
+    use crate::backends::{DeviceMemory, LoadedWeights, Program, States, WeightSource};
+    use crate::graph::plan::WeightSlot;
+    use crate::models::synthetic::Synthetic;
+
+    /// A device that has some bytes free.
+    struct Device(NullBackend, Option<u64>);
+
+    impl Backend for Device {
+        fn device(&self) -> DeviceInfo {
+            DeviceInfo { id: "gpu:0".to_string(), name: "a device".to_string(), threads: 0 }
+        }
+
+        fn memory(&self) -> Option<DeviceMemory> {
+            self.1.map(|free| DeviceMemory { free, total: free })
+        }
+
+        fn target(&self) -> &dyn Target {
+            self.0.target()
+        }
+
+        fn load(
+            &self,
+            weights: &[WeightSlot],
+            source: Arc<dyn WeightSource>,
+            progress: &mut dyn FnMut(u64) -> bool,
+        ) -> Result<LoadedWeights, BackendError> {
+            self.0.load(weights, source, progress)
+        }
+
+        fn states(&self, plan: &Plan) -> Result<Box<dyn States>, BackendError> {
+            self.0.states(plan)
+        }
+
+        fn lower(&self, plan: &Plan, weights: &LoadedWeights) -> Result<Box<dyn Program>, BackendError> {
+            self.0.lower(plan, weights)
+        }
+    }
+
+    /// Where the layers of a tiny model go, as users are told, if a GPU has `free` bytes, or there is none and `present` a driver.
+    fn placed(
+        device: DeviceChoice,
+        gpu_layers: Option<usize>,
+        free: Result<Option<u64>, bool>,
+    ) -> Result<String, EngineError> {
+        let data = Synthetic::new("tiny:Q8_0").unwrap();
+        let config = Config::read(data.header()).unwrap();
+        let (session, passes) = (SessionOptions { context: 256, ..Default::default() }, PassOptions::default());
+        let wanted = Wanted { device, gpu_layers, threads: 1, session: &session, passes: &passes };
+        let open = |_: Option<usize>| match free {
+            Ok(free) => Ok(Arc::new(Device(NullBackend::default(), free)) as Arc<dyn Backend>),
+            Err(present) => Err(BackendError::NoDevice { reason: "nothing there".to_string(), present }),
+        };
+        let (stages, why) = place(data.header(), &config, &wanted, &open)?;
+        let stages = stages.iter().map(|s| (s.backend.device(), s.layers.clone())).collect();
+        Ok(Placement { stages, why }.to_string())
+    }
+
+    #[test]
+    fn a_gpu_takes_what_fits_and_its_absence_is_told() {
+        use DeviceChoice::{Auto, Cpu, Gpu};
+        let all = "all layers run on gpu:0 (a device)";
+        let cpu = "all layers run on cpu (1 thread)";
+        let split = "layers 0..3 run on cpu (1 thread), layers 3..4 and the output on gpu:0 (a device)";
+        let ok = |device, layers, free| placed(device, layers, free).unwrap();
+        for device in [Auto, Gpu(None), Gpu(Some(0))] {
+            assert_eq!(ok(device, None, Ok(None)), all);
+            assert_eq!(ok(device, None, Ok(Some(1 << 30))), all);
+            assert_eq!(ok(device, Some(99), Ok(Some(0))), all, "as was asked for");
+            assert_eq!(ok(device, Some(1), Ok(None)), split);
+            let some = ok(device, None, Ok(Some(3 << 20)));
+            assert!(some.starts_with("layers 0..") && some.contains("; the whole model needs"), "{some}");
+        }
+        assert_eq!(ok(Cpu, None, Ok(None)), cpu);
+        assert_eq!(ok(Gpu(None), Some(0), Ok(None)), cpu);
+        assert_eq!(ok(Auto, None, Err(false)), cpu);
+        assert_eq!(ok(Auto, None, Err(true)), format!("{cpu}; no GPU is used: nothing there"));
+        let little = ok(Auto, None, Ok(Some(1000)));
+        assert!(little.starts_with(cpu) && little.contains("gpu:0 has 0 MiB free"), "{little}");
+        for device in [Gpu(None), Gpu(Some(7))] {
+            assert!(matches!(
+                placed(device, None, Err(false)),
+                Err(EngineError::Backend(BackendError::NoDevice { .. }))
+            ));
+            let error = placed(device, None, Ok(Some(1000))).unwrap_err().to_string();
+            assert!(error.contains("one layer and the output on gpu:0"), "{error}");
+        }
+        assert!(placed(Auto, Some(2), Err(false)).is_err(), "layers for a GPU that is not there");
+    }
 
     #[test]
     fn devices_have_names() {
@@ -254,7 +374,7 @@ mod tests {
         // 3 for the output, 10 a layer, 5 for the embedding.
         let bill = |layers: Range<usize>| {
             let weights = 3 + 10 * layers.len() + if layers.start == 0 { 5 } else { 0 };
-            Ok(MemoryBill { weights, ..MemoryBill::default() })
+            Ok::<_, EngineError>(MemoryBill { weights, ..MemoryBill::default() })
         };
         for (budget, n) in [(0, 0), (12, 0), (13, 1), (22, 1), (23, 2), (33, 3), (43, 3), (47, 3), (48, 4), (999, 4)] {
             assert_eq!(layers_that_fit(4, budget, bill).unwrap(), n, "{budget}");
