@@ -1,6 +1,7 @@
 //! Where models meet backends: [`Model`], [`Session`] with its KV cache, sampling and generation.
 
 mod bench;
+mod devices;
 mod error;
 mod generate;
 mod model;
@@ -16,6 +17,7 @@ mod verify;
 
 pub use crate::backends::BackendError;
 pub use bench::{BenchResult, BenchTest, bench, read_bandwidth};
+pub use devices::{DeviceReport, devices};
 pub use error::EngineError;
 pub use generate::{FinishReason, GenerateOptions, Generator, Piece, Summary};
 pub use model::{LoadOptions, LoadProgress, Model, ModelData};
