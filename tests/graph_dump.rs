@@ -362,7 +362,8 @@ fn wrong_arguments() {
     fails(&model.run(&["--stage", "after:nothing"]), 2, &["after:nothing", "glu"]);
     fails(&model.run(&["--disable", "no_pass"]), 2, &["no_pass", "glu"]);
     fails(&model.run(&["--fit", "much"]), 2, &["much", "16GiB"]);
-    fails(&model.run(&["--target", "gfx1100"]), 1, &["gfx1100", "cpu"]);
+    fails(&model.run(&["--target", "gfx803"]), 1, &["gfx803", "cpu"]);
+    fails(&model.run(&["--gpu-layers", "1"]), 1, &["target cpu"]);
     fails(&model.run(&["--ctx", "3000000000"]), 1, &["positions"]);
     fails(&model.run(&["--explain", "blk.0.ffn_upp"]), 1, &["blk.0.ffn_upp"]);
     fails(&model.run(&["--explain", "ffn_up"]), 1, &["did you mean \"blk.0.ffn_up"]);

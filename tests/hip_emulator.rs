@@ -1,4 +1,5 @@
 //! The emulator of HIP devices: that it computes what a device would, and refuses what a device leaves undefined.
+#![cfg(feature = "hip")]
 
 mod support;
 

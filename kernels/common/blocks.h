@@ -124,15 +124,15 @@ DEVICE float load_f32(const u8* row, int i) { return bits_to_float(load_word<4>(
 DEVICE float load_f16(const u8* row, int i) { return load_half(row + 2 * (i64)i); }
 DEVICE float load_bf16(const u8* row, int i) { return bf16_to_float(load_half_word(row + 2 * (i64)i)); }
 
-DEVICE void dequantize_f32(const u8* block, int group, float* out) {
+DEVICE void dequantize_f32(const u8* block, int, float* out) {
 #pragma unroll
     for (int i = 0; i < 32; i++) out[i] = load_f32(block, i);
 }
-DEVICE void dequantize_f16(const u8* block, int group, float* out) {
+DEVICE void dequantize_f16(const u8* block, int, float* out) {
 #pragma unroll
     for (int i = 0; i < 32; i++) out[i] = load_f16(block, i);
 }
-DEVICE void dequantize_bf16(const u8* block, int group, float* out) {
+DEVICE void dequantize_bf16(const u8* block, int, float* out) {
 #pragma unroll
     for (int i = 0; i < 32; i++) out[i] = load_bf16(block, i);
 }

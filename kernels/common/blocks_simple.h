@@ -1,7 +1,7 @@
 // Blocks of 32, 64 or 128 elements with scales of their own. Part of blocks.h.
 #pragma once
 
-DEVICE void dequantize_q4_0(const u8* block, int group, float* out) {
+DEVICE void dequantize_q4_0(const u8* block, int, float* out) {
     float d = load_half(block);
     u32 qs[4];
     load_words<2>(block + 2, qs);
@@ -13,7 +13,7 @@ DEVICE void dequantize_q4_0(const u8* block, int group, float* out) {
     }
 }
 
-DEVICE void dequantize_q4_1(const u8* block, int group, float* out) {
+DEVICE void dequantize_q4_1(const u8* block, int, float* out) {
     float d = load_half(block), m = load_half(block + 2);
     u32 qs[4];
     load_words<4>(block + 4, qs);
@@ -29,7 +29,7 @@ DEVICE void dequantize_q4_1(const u8* block, int group, float* out) {
 DEVICE int low_of_q5(const u32 (&qs)[4], u32 qh, int j) { return (byte_of(qs, j) & 15) | (int)(qh >> j & 1u) << 4; }
 DEVICE int high_of_q5(const u32 (&qs)[4], u32 qh, int j) { return byte_of(qs, j) >> 4 | (int)(qh >> (j + 16) & 1u) << 4; }
 
-DEVICE void dequantize_q5_0(const u8* block, int group, float* out) {
+DEVICE void dequantize_q5_0(const u8* block, int, float* out) {
     float d = load_half(block);
     u32 qh = load_word<2>(block + 2), qs[4];
     load_words<2>(block + 6, qs);
@@ -40,7 +40,7 @@ DEVICE void dequantize_q5_0(const u8* block, int group, float* out) {
     }
 }
 
-DEVICE void dequantize_q5_1(const u8* block, int group, float* out) {
+DEVICE void dequantize_q5_1(const u8* block, int, float* out) {
     float d = load_half(block), m = load_half(block + 2);
     u32 qh = load_word<4>(block + 4), qs[4];
     load_words<4>(block + 8, qs);
@@ -51,7 +51,7 @@ DEVICE void dequantize_q5_1(const u8* block, int group, float* out) {
     }
 }
 
-DEVICE void dequantize_q8_0(const u8* block, int group, float* out) {
+DEVICE void dequantize_q8_0(const u8* block, int, float* out) {
     float d = load_half(block);
     u32 qs[8];
     load_words<2>(block + 2, qs);
@@ -75,7 +75,7 @@ template <int align> DEVICE void dequantize_iq4(float d, const u8* codes, float*
         out[j + 16] = d * iq4_value(q >> 4);
     }
 }
-DEVICE void dequantize_iq4_nl(const u8* block, int group, float* out) { dequantize_iq4<2>(load_half(block), block + 2, out); }
+DEVICE void dequantize_iq4_nl(const u8* block, int, float* out) { dequantize_iq4<2>(load_half(block), block + 2, out); }
 
 // Twice the E2M1 value of a code: sign, two bits exponent, one bit fraction.
 DEVICE float fp4_doubled(int code) {
@@ -93,7 +93,7 @@ DEVICE float ue4m3_half(int x) {
     return bits_to_float((u32)(exponent + 119) << 23 | (u32)fraction << 20);
 }
 
-DEVICE void dequantize_mxfp4(const u8* block, int group, float* out) {
+DEVICE void dequantize_mxfp4(const u8* block, int, float* out) {
     float d = e8m0_half(block[0]);
     u32 qs[4];
     load_words<1>(block + 1, qs);
@@ -153,5 +153,5 @@ template <int fraction_bits> DEVICE void dequantize_mxfp6(const u8* block, float
         out[i] = fp6_value<fraction_bits>(code & 63u) * d;
     }
 }
-DEVICE void dequantize_mxfp6_e2m3(const u8* block, int group, float* out) { dequantize_mxfp6<3>(block, out); }
-DEVICE void dequantize_mxfp6_e3m2(const u8* block, int group, float* out) { dequantize_mxfp6<2>(block, out); }
+DEVICE void dequantize_mxfp6_e2m3(const u8* block, int, float* out) { dequantize_mxfp6<3>(block, out); }
+DEVICE void dequantize_mxfp6_e3m2(const u8* block, int, float* out) { dequantize_mxfp6<2>(block, out); }

@@ -66,7 +66,9 @@ template <class... P, void (*kernel)(P...)> struct Trampoline<kernel> {
 
 #define GPU_HOST 1
 #define DEVICE [[maybe_unused]] static inline
+#define DEVICE_MEMBER inline
 #define DEVICE_CONSTANT [[maybe_unused]] static const
+#define DEVICE_MEMBER inline
 #define LDS(type, name, count)    \
     static const char name##_key = 0; \
     type(&name)[count] = *(type(*)[count])host::lds(&name##_key, sizeof(type) * (count))

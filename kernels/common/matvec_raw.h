@@ -6,6 +6,7 @@
 // LDS: `chunk_groups` groups of each token's activations, 36 words a group (so that the lanes' 16-byte reads hit different banks).
 // Grid: x any number of blocks, which take tiles of 8 ROWS rows in turn; y ⌈tokens / TOKENS⌉. Bound by unpacking, for most types.
 #pragma once
+#include "activation.h"
 #include "blocks.h"
 
 #define MATVEC_THREADS 256
@@ -15,17 +16,21 @@
 // The number of the activation type, beside those of weights in blocks.h.
 constexpr int DTYPE_q8_a = 1002;
 
-// Activations: `tokens` rows of k elements of type DTYPE_f32, DTYPE_f16 or DTYPE_q8_a. `rounded`: f32 goes through q8_a.
+// Activations: `tokens` rows of k elements of type DTYPE_f32, DTYPE_f16 or DTYPE_q8_a. Unless `norm` is null, a row is divided by
+// √(its mean square + eps) and multiplied by `norm` first. `rounded`: what is multiplied goes through q8_a.
 struct RawActivations {
     const u8* data;
     i64 row_bytes;
+    const float* norm;
+    float eps;
     int type;
     int rounded;
     int tokens;
     int chunk_groups;
+    int unused;
 };
 
-// Where sums go: out[n, t] at out + t * out_stride + n. bias and residual may be null. act: 0, or 1 + the number of the function.
+// Where sums go: out[n, t] at out + t * out_stride + n. bias and residual may be null. act: 0, or 1 + a number of activation.h.
 // blocks: the grid's size in x.
 struct RawResult {
     float* out;
@@ -36,22 +41,7 @@ struct RawResult {
     int act;
     int blocks;
 };
-static_assert(sizeof(RawActivations) == 32 && sizeof(RawResult) == 48, "as in src/backends/hip/steps/matvec_raw.rs");
-
-// Functions by their place in `Activation::ALL` of src/ops/unary.rs.
-DEVICE float activate(int function, float x) {
-    switch (function) {
-    case 0: return silu(x);
-    case 1: return gelu(x);
-    case 2: return max_of(x, 0.0f);
-    case 3: return tanh_f32(x);
-    case 4: return sigmoid(x);
-    case 5: return exp_f32(x);
-    case 6: return -x;
-    case 7: return x * x;
-    default: return sqrt_f32(x);
-    }
-}
+static_assert(sizeof(RawActivations) == 48 && sizeof(RawResult) == 48, "as in src/backends/hip/steps/matvec_raw.rs");
 
 DEVICE float load_activation(const RawActivations& x, const u8* row, int i) {
     if (x.type == DTYPE_f32) return load_f32(row, i);
@@ -71,14 +61,31 @@ DEVICE float rounded_to_q8_a(float v) {
     return round_even(v * scale) * (largest / 127.0f);
 }
 
+// For each of TOKENS rows from token0 on, what its values are multiplied by before `norm`.
+template <int TOKENS> DEVICE void measure_activations(const RawActivations& x, int k, int token0, float* factors) {
+    LDS(float, sums, MATVEC_THREADS / WAVE);
+    for (int t = 0; t < TOKENS; t++) {
+        const u8* row = x.data + (i64)(token0 + t) * x.row_bytes;
+        float sum = 0.0f;
+        for (int i = thread_id(); token0 + t < x.tokens && i < k; i += MATVEC_THREADS) {
+            float v = load_activation(x, row, i);
+            sum = fma_f32(v, v, sum);
+        }
+        sum = block_sum<MATVEC_THREADS>(sum, sums);
+        if (thread_id() == 0) factors[t] = rsqrt_f32(sum / (float)k + x.eps);
+    }
+    sync_threads();
+}
+
 // Groups first … first + count of the activations of TOKENS rows from token0 on, as f32; what lies behind k or the last token is 0.
-template <int TOKENS> DEVICE void stage_activations(const RawActivations& x, int k, int token0, int first, int count, float* staged) {
+template <int TOKENS> DEVICE void stage_activations(const RawActivations& x, int k, int token0, int first, int count, const float* factors, float* staged) {
     for (int t = 0; t < TOKENS; t++) {
         const u8* row = x.data + (i64)(token0 + t) * x.row_bytes;
         float* target = staged + t * x.chunk_groups * MATVEC_GROUP_WORDS;
         for (int start = 0; start < count * 32; start += MATVEC_THREADS) {
             int i = start + thread_id(), e = first * 32 + i;
             float v = i < count * 32 && e < k && token0 + t < x.tokens ? load_activation(x, row, e) : 0.0f;
+            if (x.norm && e < k) v *= factors[t] * x.norm[e];
             if (x.rounded) v = rounded_to_q8_a(v);
             if (i < count * 32) target[i / 32 * MATVEC_GROUP_WORDS + i % 32] = v;
         }
@@ -109,9 +116,11 @@ template <int TYPE, int TOKENS, int ROWS> DEVICE void matvec_raw(const RawMatrix
     pdl_wait();
     int lane = thread_id() % MATVEC_TEAM, team = thread_id() / MATVEC_TEAM;
     int groups = div_up(w.k, 32), token0 = block_y() * TOKENS, tokens = min_of(TOKENS, x.tokens - token0);
+    LDS(float, factors, TOKENS);
+    if (x.norm) measure_activations<TOKENS>(x, w.k, token0, factors);
     bool whole = groups <= x.chunk_groups;
     if (whole) {
-        stage_activations<TOKENS>(x, w.k, token0, 0, groups, staged);
+        stage_activations<TOKENS>(x, w.k, token0, 0, groups, factors, staged);
         sync_threads();
     }
     for (int row0 = block_x() * (MATVEC_TEAMS * ROWS); row0 < w.rows; row0 += result.blocks * (MATVEC_TEAMS * ROWS)) {
@@ -121,7 +130,7 @@ template <int TYPE, int TOKENS, int ROWS> DEVICE void matvec_raw(const RawMatrix
             int count = min_of(x.chunk_groups, groups - chunk);
             if (!whole) {
                 sync_threads();
-                stage_activations<TOKENS>(x, w.k, token0, chunk, count, staged);
+                stage_activations<TOKENS>(x, w.k, token0, chunk, count, factors, staged);
                 sync_threads();
             }
             for (int g = lane; g < count; g += MATVEC_TEAM) {

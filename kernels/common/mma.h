@@ -8,19 +8,19 @@
 #pragma once
 #include "attention.h"
 
-#if defined(MATRIX_MMA) || (defined(HOST_DEVICE) && WAVE == 32)
+#if defined(GPU_NVIDIA) || (defined(HOST_DEVICE) && WAVE == 32)
 #define HAVE_MMA 1
 
 // The lower, the higher halves of two words as a pair.
 DEVICE u32 low_halves(u32 a, u32 b) {
-#if defined(MATRIX_MMA)
+#if defined(GPU_NVIDIA)
     return __byte_perm(a, b, 0x5410);
 #else
     return (a & 0xffffu) | b << 16;
 #endif
 }
 DEVICE u32 high_halves(u32 a, u32 b) {
-#if defined(MATRIX_MMA)
+#if defined(GPU_NVIDIA)
     return __byte_perm(a, b, 0x7632);
 #else
     return a >> 16 | (b & 0xffff0000u);
@@ -31,7 +31,7 @@ DEVICE u32 word(const u32x4& x, int i) { return i < 2 ? (i == 0 ? x.x : x.y) : (
 // Four 8 × 8 matrices of 16-bit elements from LDS: lane l gives the address of row l % 8 of matrix l / 8, each 16 bytes. Of every matrix a lane
 // gets elements 2c and 2c + 1 of row r; transposed: of column r.
 template <bool transposed> DEVICE void load_matrices(u32* out, const char* row) {
-#if defined(MATRIX_MMA)
+#if defined(GPU_NVIDIA)
     u32 at = (u32)__cvta_generic_to_shared(row);
     if (transposed)
         asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
@@ -62,7 +62,7 @@ template <bool transposed> DEVICE void load_matrices(u32* out, const char* row) 
 
 // 16 bytes from global memory to LDS, there after wait_copies() and a barrier.
 DEVICE void copy_async(char* to, const char* from) {
-#if defined(MATRIX_MMA)
+#if defined(GPU_NVIDIA)
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((u32)__cvta_generic_to_shared(to)), "l"(from) : "memory");
 #else
     *(u32x4*)to = *(const u32x4*)from;
@@ -70,13 +70,13 @@ DEVICE void copy_async(char* to, const char* from) {
 }
 // Ends a group of copies.
 DEVICE void commit_copies() {
-#if defined(MATRIX_MMA)
+#if defined(GPU_NVIDIA)
     asm volatile("cp.async.commit_group;" ::: "memory");
 #endif
 }
 // Waits for this thread's copies but those of the last `groups` groups.
 template <int groups> DEVICE void wait_copies() {
-#if defined(MATRIX_MMA)
+#if defined(GPU_NVIDIA)
     asm volatile("cp.async.wait_group %0;" ::"n"(groups) : "memory");
 #endif
 }
@@ -84,7 +84,7 @@ template <int groups> DEVICE void wait_copies() {
 // Pairs of 16-bit floats: from two floats (to nearest even), to two floats, and c += A B.
 template <class T> struct Pair;
 
-#if defined(MATRIX_MMA)
+#if defined(GPU_NVIDIA)
 
 template <> struct Pair<half_t> {
     DEVICE u32 pack(float lo, float hi) {

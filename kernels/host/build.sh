@@ -10,7 +10,7 @@ command -v "$cxx" > /dev/null || { echo "error: the emulator needs a C++ compile
 
 # No contraction to fused operations: the same numbers on every machine.
 flags=(-std=c++20 -O2 -g1 -fPIC -DHOST_DEVICE -I"$here/.." -fvisibility=hidden -ffp-contract=off -fno-exceptions
-    -Wall -Wextra -Wno-unknown-pragmas -Wno-unused-function ${HIPHOST_FLAGS:-})
+    -Wall -Wno-unknown-pragmas -Wno-unused-function ${HIPHOST_FLAGS:-})
 case "$("$cxx" --version)" in *clang*) ;; *) flags+=(-fno-gnu-unique) ;; esac
 # Conversions between f16 and f32 are calls without this.
 if grep -qw f16c /proc/cpuinfo 2> /dev/null && grep -qw avx2 /proc/cpuinfo; then flags+=(-mf16c -mavx2); fi

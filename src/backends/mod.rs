@@ -3,6 +3,7 @@
 //! Lowering is the capability test: there is no second list of what a backend supports.
 
 pub mod cpu;
+#[cfg(feature = "hip")]
 pub mod hip;
 pub mod null;
 
@@ -61,7 +62,8 @@ pub struct DeviceMemory {
     pub total: u64,
 }
 
-/// How [`Program::decode_many`] chooses tokens: the sampler's chain without what needs the text so far.
+/// How [`Program::decode_many`] chooses tokens: the sampler's chain without what needs the text so far. Bias, top-k, top-p and min-p in
+/// this order, each on the softmax of what is left, at temperature 1; then a draw from the softmax at `temperature`.
 ///
 /// The random numbers come from the host, one a token, so that a seed means the same draws everywhere.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -152,7 +154,8 @@ pub trait Program: Send {
     /// got, which is also the number of cache rows that are valid from `run.position` on; rows behind them may hold anything. Only
     /// for a plan with T = R = 1 and the inputs of a model's graph whose first output is the logits. No output is valid afterwards.
     ///
-    /// A logit that is NaN or +∞ is an error, as is a row of logits that are all −∞.
+    /// A logit that is NaN or +∞ is an error, as is a row of logits that are all −∞. Cancelling ends the run as `false` from `each`
+    /// does, without an error. What `each` got before an error is valid.
     fn decode_many(
         &mut self,
         _states: &mut dyn States,

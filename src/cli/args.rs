@@ -2,18 +2,20 @@
 
 use super::source::ModelSource;
 use super::{Failure, progress};
-use crate::engine::{Cancel, EngineError, KvType, LoadOptions, Model, Session, SessionOptions};
+use crate::engine::{Cancel, DeviceChoice, EngineError, KvType, LoadOptions, LoadProgress, Model, SessionOptions};
 use crate::text::Tokenizer;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
 /// Where a model runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Device {
-    /// The best there is: the CPU.
-    Auto,
-    /// The CPU.
-    Cpu,
+#[derive(Args, Clone, Copy, Debug)]
+pub struct DeviceArgs {
+    /// What runs the model: auto, cpu, gpu or gpu:N; auto is a GPU, with as many layers as its memory holds, else the CPU
+    #[arg(long, value_name = "DEVICE", default_value_t = DeviceChoice::Auto, help_heading = "Model")]
+    pub device: DeviceChoice,
+    /// Layers that a GPU runs, the last ones, with the output; without it as many as its memory holds
+    #[arg(long, value_name = "N", help_heading = "Model")]
+    pub gpu_layers: Option<usize>,
 }
 
 /// Element type of the KV cache.
@@ -65,9 +67,9 @@ pub struct ModelArgs {
     /// The file.
     #[command(flatten)]
     pub file: FileArgs,
-    /// What runs the model
-    #[arg(long, value_enum, default_value_t = Device::Auto, help_heading = "Model")]
-    pub device: Device,
+    /// The device.
+    #[command(flatten)]
+    pub device: DeviceArgs,
     /// Threads; 0 takes all processors that this process may use
     #[arg(short = 't', long, value_name = "N", default_value_t = 0, value_parser = threads, help_heading = "Model")]
     pub threads: usize,
@@ -82,32 +84,54 @@ pub fn threads(text: &str) -> Result<usize, String> {
 }
 
 impl ModelArgs {
-    /// Opens the model, with a progress bar. Shows its warnings.
-    pub fn open(&self, cancel: &Cancel) -> Result<Model, Failure> {
-        self.open_source(ModelSource::from_option(self.file.model.as_deref())?, cancel)
+    /// Opens the model for such a session, with a progress bar. Shows what runs where, and warnings.
+    pub fn open(&self, session: SessionOptions) -> Result<Model, Failure> {
+        let model = self.open_source(ModelSource::from_option(self.file.model.as_deref())?, session)?;
+        show_placement(&model);
+        Ok(model)
     }
 
-    /// [`ModelArgs::open`] without a word about a missing `--model`.
-    pub fn open_quietly(&self, cancel: &Cancel) -> Result<Model, Failure> {
-        self.open_source(ModelSource::quietly_from_option(self.file.model.as_deref())?, cancel)
+    /// [`ModelArgs::open`] without a word about a missing `--model` and about what runs where.
+    pub fn open_quietly(&self, session: SessionOptions) -> Result<Model, Failure> {
+        self.open_source(ModelSource::quietly_from_option(self.file.model.as_deref())?, session)
     }
 
-    fn open_source(&self, source: ModelSource, cancel: &Cancel) -> Result<Model, Failure> {
+    fn open_source(&self, source: ModelSource, session: SessionOptions) -> Result<Model, Failure> {
         let gguf = source.weights()?;
-        let bar = progress::bytes("loading");
-        let options = LoadOptions { threads: self.threads, ..LoadOptions::default() };
-        let opened = Model::from_gguf(gguf, &options, &mut |at| {
-            progress::set(&bar, at.done, at.total);
-            !cancel.is_cancelled()
-        });
-        bar.finish_and_clear();
-        let model = opened.map_err(|error| match error {
-            EngineError::Cancelled => Failure::Interrupted("while the model was loaded"),
-            error => source.name(error.into()),
-        })?;
+        let options = self.load_options(session);
+        let opened = loading(&options.session.cancel, |progress| Model::from_gguf(gguf, &options, progress));
+        let model = opened.map_err(|failure| source.name(failure))?;
         model.warnings().iter().for_each(|warning| warn(warning));
         Ok(model)
     }
+
+    /// How the model is opened.
+    pub fn load_options(&self, session: SessionOptions) -> LoadOptions {
+        let DeviceArgs { device, gpu_layers } = self.device;
+        LoadOptions { device, gpu_layers, session, threads: self.threads, ..LoadOptions::default() }
+    }
+}
+
+/// Loads with a progress bar.
+pub fn loading(
+    cancel: &Cancel,
+    load: impl FnOnce(&mut dyn FnMut(LoadProgress) -> bool) -> Result<Model, EngineError>,
+) -> Result<Model, Failure> {
+    let bar = progress::bytes("loading");
+    let loaded = load(&mut |at| {
+        progress::set(&bar, at.done, at.total);
+        !cancel.is_cancelled()
+    });
+    bar.finish_and_clear();
+    loaded.map_err(|error| match error {
+        EngineError::Cancelled => Failure::Interrupted("while the model was loaded"),
+        error => error.into(),
+    })
+}
+
+/// Tells the user what runs where.
+pub fn show_placement(model: &Model) {
+    eprintln!("note: {}", super::format::shown(&model.placement().to_string(), 1000));
 }
 
 /// Tells the user something that is no error.
@@ -139,16 +163,9 @@ impl SessionArgs {
         self
     }
 
-    /// A session with this context instead of `--ctx`.
-    pub fn session_of(&self, model: &Model, context: usize, cancel: &Cancel) -> Result<Session, Failure> {
-        let options =
-            SessionOptions { context, chunk: self.chunk, kv_type: self.kv_type.into(), cancel: cancel.clone() };
-        Ok(Session::new(model, &options)?)
-    }
-
-    /// A session.
-    pub fn session(&self, model: &Model, cancel: &Cancel) -> Result<Session, Failure> {
-        self.session_of(model, self.ctx, cancel)
+    /// The options, with this context instead of `--ctx`.
+    pub fn options(&self, context: usize, cancel: &Cancel) -> SessionOptions {
+        SessionOptions { context, chunk: self.chunk, kv_type: self.kv_type.into(), cancel: cancel.clone() }
     }
 }
 

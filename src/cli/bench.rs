@@ -1,12 +1,15 @@
 //! `bench`: tokens a second, beside the memory bandwidth of the machine.
 
-use super::args::{KvTypeArg, ModelArgs, SessionArgs, positive, threads};
+use super::args::{self, DeviceArgs, FileArgs, KvTypeArg, ModelArgs, positive, threads};
 use super::io::Output;
 use super::{Failure, format, interrupt};
-use crate::engine::{self, BenchResult, BenchTest, Cancel, EngineError, Model};
+use crate::engine::{self, BenchResult, BenchTest, EngineError, Model, Session, SessionOptions};
+use crate::models::synthetic::{Synthetic, SyntheticError};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
+use std::sync::Arc;
+use std::time::Instant;
 
 /// Bytes that the bandwidth is measured on: many times any cache.
 const BANDWIDTH_BUFFER: usize = 1 << 30;
@@ -16,18 +19,24 @@ const BANDWIDTH_BUFFER: usize = 1 << 30;
 #[command(
     after_help = "Like llama-bench: ppN evaluates a prompt of N tokens, tgN decodes N tokens one after the other, @ dN with N tokens in
 the cache before. Each test runs once uncounted, then -r times. Numbers can be lists: -p 128,512 -t 1,2.
+--synthetic makes a model of random weights in memory instead of reading one: llama-8b, llama-1b or qwen2.5-0.5b in any
+type or mix of `rocmforge quantize`.
 
 The share of bandwidth is the weights that a decoded token reads, times tokens a second, over the memory bandwidth that
 the same number of threads measured just before on a buffer of 1 GiB. A model that fits into the caches can exceed it.
 
 Examples:
   rocmforge bench -m model.gguf
+  rocmforge bench --synthetic llama-8b:Q4_K_M -n 128 -d 0,4096
   rocmforge bench -m model.gguf -p 0 -n 64 -d 0,1024 -r 3 -t 2 --json"
 )]
 pub struct BenchArgs {
     /// GGUF file and device.
     #[command(flatten)]
     model: BenchModelArgs,
+    /// A model of random weights, as SHAPE:TYPE
+    #[arg(long, value_name = "NAME", conflicts_with = "model", help_heading = "Model")]
+    synthetic: Option<String>,
     /// Tokens of the prompt; 0 leaves the test out
     #[arg(short = 'p', long, value_name = "N", default_value = "512", value_delimiter = ',')]
     n_prompt: Vec<usize>,
@@ -35,7 +44,7 @@ pub struct BenchArgs {
     #[arg(short = 'n', long, value_name = "N", default_value = "128", value_delimiter = ',')]
     n_gen: Vec<usize>,
     /// Tokens that are in the cache before
-    #[arg(short = 'd', long, value_name = "N", default_value = "0", value_delimiter = ',')]
+    #[arg(short = 'd', long, visible_alias = "depth", value_name = "N", default_value = "0", value_delimiter = ',')]
     n_depth: Vec<usize>,
     /// Repetitions
     #[arg(short = 'r', long, value_name = "N", default_value_t = 5, value_parser = positive)]
@@ -59,23 +68,29 @@ pub struct BenchArgs {
 pub struct BenchModelArgs {
     /// The file.
     #[command(flatten)]
-    file: super::args::FileArgs,
-    /// What runs the model
-    #[arg(long, value_enum, default_value_t = super::args::Device::Auto, help_heading = "Model")]
-    device: super::args::Device,
+    file: FileArgs,
+    /// The device.
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 #[derive(Serialize)]
 struct Row {
     model: String,
     architecture: String,
-    device: &'static str,
+    device: String,
+    /// What people call the device.
+    device_name: String,
     threads: usize,
+    /// Making the weights ready, from the file or from random numbers in memory.
+    load_seconds: f64,
     test: String,
     n_prompt: usize,
     n_gen: usize,
     n_depth: usize,
     repetitions: usize,
+    /// Who chose the tokens to decode: `host`, at random, or `device`, greedily and without the host in between.
+    chosen_by: &'static str,
     tokens_per_second: f64,
     tokens_per_second_stddev: f64,
     tokens_per_second_median: f64,
@@ -92,16 +107,27 @@ struct Row {
 pub fn run(args: BenchArgs) -> Result<(), Failure> {
     let tests = tests(&args)?;
     let cancel = interrupt::install();
+    let needed = tests.iter().map(|(test, depth)| test.tokens().saturating_add(*depth)).max().unwrap_or(1);
+    let session =
+        SessionOptions { context: needed, chunk: args.chunk, kv_type: args.kv_type.into(), cancel: cancel.clone() };
+    let synthetic = match &args.synthetic {
+        Some(name) => Some(Arc::new(synthetic(name)?)),
+        None => None,
+    };
     let mut rows = Vec::new();
     let mut out = Output::stdout();
     for (index, &threads) in args.threads.iter().enumerate() {
-        let model_args = ModelArgs {
-            file: super::args::FileArgs { model: args.model.file.model.clone() },
-            device: args.model.device,
-            threads,
+        let file = FileArgs { model: args.model.file.model.clone() };
+        let model_args = ModelArgs { file, device: args.model.device, threads };
+        let start = Instant::now();
+        let model = match &synthetic {
+            Some(data) => synthetic_model(Arc::clone(data), &model_args, session.clone(), index == 0)?,
+            None if index == 0 => model_args.open(session.clone())?,
+            None => model_args.open_quietly(session.clone())?,
         };
-        let model = if index == 0 { model_args.open(&cancel)? } else { model_args.open_quietly(&cancel)? };
-        bench_model(&args, &model, &tests, &cancel, &mut rows)?;
+        let loaded = start.elapsed().as_secs_f64();
+        eprintln!("weights ready after {loaded:.2} s");
+        bench_model(&args, &model, &session, &tests, loaded, &mut rows)?;
     }
     if args.json {
         out.json(&rows)?;
@@ -109,6 +135,33 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
         out.line(table(&rows))?;
     }
     out.finish()
+}
+
+fn synthetic(name: &str) -> Result<Synthetic, Failure> {
+    let start = Instant::now();
+    let data = Synthetic::new(name).map_err(|error| {
+        let failure = Failure::new(&error);
+        match error {
+            SyntheticError::Type(_) => failure.hint("`rocmforge quantize --help` lists the types"),
+            _ => failure,
+        }
+    })?;
+    eprintln!("random weights made in {:.2} s", start.elapsed().as_secs_f64());
+    Ok(data)
+}
+
+fn synthetic_model(
+    data: Arc<Synthetic>,
+    model_args: &ModelArgs,
+    session: SessionOptions,
+    show: bool,
+) -> Result<Model, Failure> {
+    let options = model_args.load_options(session);
+    let model = args::loading(&options.session.cancel, |progress| Model::from_data(data, &options, progress))?;
+    if show {
+        args::show_placement(&model);
+    }
+    Ok(model)
 }
 
 fn tests(args: &BenchArgs) -> Result<Vec<(BenchTest, usize)>, Failure> {
@@ -124,43 +177,52 @@ fn tests(args: &BenchArgs) -> Result<Vec<(BenchTest, usize)>, Failure> {
 fn bench_model(
     args: &BenchArgs,
     model: &Model,
+    session: &SessionOptions,
     tests: &[(BenchTest, usize)],
-    cancel: &Cancel,
+    load_seconds: f64,
     rows: &mut Vec<Row>,
 ) -> Result<(), Failure> {
-    let needed = tests.iter().map(|(test, depth)| test.tokens().saturating_add(*depth)).max().unwrap_or(1);
-    let session_args = SessionArgs { ctx: needed, chunk: args.chunk, kv_type: args.kv_type };
-    let mut session = session_args.session(model, cancel)?;
-    eprintln!("measuring memory bandwidth with {} threads …", model.threads());
-    let bandwidth = engine::read_bandwidth(model.threads(), BANDWIDTH_BUFFER);
+    let mut session = Session::new(model, session)?;
+    // The bandwidth of the processor says something about what it runs alone.
+    let bandwidth = match model.placement().stages.as_slice() {
+        [(device, _)] if device.threads > 0 => {
+            eprintln!("measuring memory bandwidth with {} threads …", device.threads);
+            engine::read_bandwidth(device.threads, BANDWIDTH_BUFFER)
+        }
+        _ => None,
+    };
     for &(test, depth) in tests {
         eprintln!("{} …", test.name(depth));
         let result = engine::bench(&mut session, test, depth, args.repetitions).map_err(|error| match error {
             EngineError::Cancelled => Failure::Interrupted("while speed was measured"),
             error => error.into(),
         })?;
-        rows.push(row(model, &result, bandwidth));
+        rows.push(row(model, &result, bandwidth, load_seconds));
     }
     Ok(())
 }
 
-fn row(model: &Model, result: &BenchResult, bandwidth: Option<f64>) -> Row {
+fn row(model: &Model, result: &BenchResult, bandwidth: Option<f64>, load_seconds: f64) -> Row {
     let (n_prompt, n_gen) = match result.test {
         BenchTest::Prompt(n) => (n, 0),
         BenchTest::Decode(n) => (0, n),
     };
     let bytes_per_token = model.bytes_per_token();
     let share = |bandwidth: f64| bytes_per_token as f64 * result.median() / bandwidth;
+    let names: Vec<&str> = model.placement().stages.iter().map(|(device, _)| device.name.as_str()).collect();
     Row {
         model: model.config().name.clone(),
         architecture: model.config().architecture.clone(),
-        device: "cpu",
+        device: model.device(),
+        device_name: names.join(" + "),
         threads: model.threads(),
+        load_seconds,
         test: result.test.name(result.depth),
         n_prompt,
         n_gen,
         n_depth: result.depth,
         repetitions: result.times.len(),
+        chosen_by: if result.on_device { "device" } else { "host" },
         tokens_per_second: result.mean(),
         tokens_per_second_stddev: result.standard_deviation(),
         tokens_per_second_median: result.median(),
@@ -173,21 +235,22 @@ fn row(model: &Model, result: &BenchResult, bandwidth: Option<f64>) -> Row {
 
 fn table(rows: &[Row]) -> Table {
     let mut table = Table::new();
-    let head = ["model", "threads", "test", "tokens/s", "median", "weights/token", "memory", "share"];
+    let head = ["model", "device", "threads", "test", "tokens/s", "median", "weights/token", "memory", "share"];
     table.load_preset(presets::UTF8_BORDERS_ONLY).set_header(head);
     for row in rows {
         table.add_row([
             format::shown(&row.model, 40),
+            row.device.clone(),
             row.threads.to_string(),
             row.test.clone(),
             format!("{:.2} ± {:.2}", row.tokens_per_second, row.tokens_per_second_stddev),
             format!("{:.2}", row.tokens_per_second_median),
             format::bytes(row.bytes_per_token),
-            row.memory_bandwidth.map_or("?".to_string(), |b| format!("{:.1} GB/s", b / 1e9)),
+            row.memory_bandwidth.map_or(String::new(), |b| format!("{:.1} GB/s", b / 1e9)),
             row.bandwidth_share.map_or(String::new(), |share| format!("{:.1} %", share * 100.0)),
         ]);
     }
-    for column in [1, 3, 4, 5, 6, 7] {
+    for column in [2, 4, 5, 6, 7, 8] {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }

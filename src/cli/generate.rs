@@ -135,9 +135,11 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
     let prompt = args.prompt.read(args.escape)?;
     let sampler = Sampler::new(args.sampling.options()).map_err(bad_option)?;
     let cancel = interrupt::install();
-    let model = if args.quiet { args.model.open_quietly(&cancel)? } else { args.model.open(&cancel)? };
+    let options = args.session.options(args.session.ctx, &cancel);
+    let open = if args.quiet { ModelArgs::open_quietly } else { ModelArgs::open };
+    let model = open(&args.model, options.clone())?;
     let (ids, text) = args.prompt.encode(prompt, &model, args.special)?;
-    let mut session = args.session.session(&model, &cancel)?;
+    let mut session = Session::new(&model, &options)?;
     if session.context() > model.config().n_ctx_train && !args.quiet {
         warn(&format!(
             "the context of {} is longer than the model was trained with, {}",
@@ -289,14 +291,17 @@ fn describe(summary: &Summary, model: &Model) -> String {
         (Some(FinishReason::ContextFull), _) => "the context is full (--ctx gives more)".to_string(),
         (reason, _) => reason.map_or("", FinishReason::name).to_string(),
     };
+    let runs_on = match model.threads() {
+        0 => model.device(),
+        n => format!("{n} threads"),
+    };
     format!(
-        "[prompt {} tokens, {:.1} tokens/s; generated {} tokens{}, {:.1} tokens/s; {} threads; end: {reason}]",
+        "[prompt {} tokens, {:.1} tokens/s; generated {} tokens{}, {:.1} tokens/s; {runs_on}; end: {reason}]",
         summary.prompt_tokens,
         summary.prompt_speed(),
         summary.generated_tokens,
         first.unwrap_or_default(),
         summary.decode_speed(),
-        model.threads(),
     )
 }
 
@@ -318,7 +323,7 @@ struct Report<'a> {
     time_to_first_token_seconds: Option<f64>,
     model: &'a str,
     architecture: &'a str,
-    device: &'static str,
+    device: String,
     threads: usize,
 }
 
@@ -340,7 +345,7 @@ fn report<'a>(model: &'a Model, writer: &'a Writer, summary: &'a Summary, seed: 
         time_to_first_token_seconds: summary.time_to_first_token.map(|t| t.as_secs_f64()),
         model: &model.config().name,
         architecture: &model.config().architecture,
-        device: "cpu",
+        device: model.device(),
         threads: model.threads(),
     }
 }

@@ -4,7 +4,7 @@ use super::Failure;
 use super::args::{ModelArgs, SessionArgs};
 use super::io::{Output, read_ids};
 use super::{interrupt, progress};
-use crate::engine::EngineError;
+use crate::engine::{EngineError, Session};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -40,9 +40,10 @@ pub fn run(args: LogitsArgs) -> Result<(), Failure> {
         return Err(Failure::new(format!("{} holds no token ids", args.ids.display())).hint("give at least one id"));
     }
     let cancel = interrupt::install();
-    let model = args.model.open(&cancel)?;
     let context = if args.session.ctx == 0 { ids.len() } else { args.session.ctx };
-    let mut session = args.session.clone().measuring().session_of(&model, context, &cancel)?;
+    let options = args.session.clone().measuring().options(context, &cancel);
+    let model = args.model.open(options.clone())?;
+    let mut session = Session::new(&model, &options)?;
     let mut out = Output::create(&args.out)?;
     let bar = progress::tokens("logits");
     let mut failed = None;

@@ -4,7 +4,7 @@ use super::Failure;
 use super::args::{ModelArgs, SessionArgs, positive};
 use super::io::{Output, read_text};
 use super::{interrupt, progress};
-use crate::engine::{self, EngineError, PerplexityOptions};
+use crate::engine::{self, EngineError, PerplexityOptions, Session};
 use crate::text::EncodeOptions;
 use clap::Args;
 use serde::Serialize;
@@ -56,11 +56,12 @@ struct Report {
 pub fn run(args: PerplexityArgs) -> Result<(), Failure> {
     let text = read_text(&args.file)?;
     let cancel = interrupt::install();
-    let model = args.model.open(&cancel)?;
+    let context = if args.session.ctx == 0 { 512 } else { args.session.ctx };
+    let options = args.session.clone().measuring().options(context, &cancel);
+    let model = args.model.open(options.clone())?;
     let tokenizer = model.tokenizer()?;
     let ids = tokenizer.encode(&text, EncodeOptions::default()).map_err(Failure::new)?;
-    let context = if args.session.ctx == 0 { 512 } else { args.session.ctx };
-    let mut session = args.session.clone().measuring().session_of(&model, context, &cancel)?;
+    let mut session = Session::new(&model, &options)?;
     let bos = if tokenizer.adds_bos() { tokenizer.bos() } else { None };
     let options = PerplexityOptions { context, chunks: args.chunks, bos };
     let start = Instant::now();

@@ -3,7 +3,7 @@
 use super::Failure;
 use super::io::Output;
 use super::source::ModelSource;
-use crate::engine::{self, VerifyOptions};
+use crate::engine::{self, DeviceChoice, VerifyOptions};
 use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -32,6 +32,9 @@ pub struct VerifyArgs {
     /// Seed of the random tokens
     #[arg(short, long, value_name = "S", default_value_t = 1)]
     seed: u64,
+    /// What runs the program: cpu, gpu or gpu:N
+    #[arg(long, value_name = "DEVICE", default_value_t = DeviceChoice::Cpu)]
+    device: DeviceChoice,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -50,7 +53,8 @@ struct Row<'a> {
 pub fn run(args: VerifyArgs) -> Result<(), Failure> {
     let source = ModelSource::from_option(args.model.as_deref())?;
     let layers = if args.layers == 0 { usize::MAX } else { args.layers };
-    let options = VerifyOptions { layers, tokens: args.tokens, seed: args.seed, ..VerifyOptions::default() };
+    let options =
+        VerifyOptions { layers, tokens: args.tokens, seed: args.seed, device: args.device, ..VerifyOptions::default() };
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let verdicts = engine::verify(source.weights()?, &options, &mut |what| {
         if terminal {

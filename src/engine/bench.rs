@@ -1,6 +1,7 @@
 //! Speed: prompt and decode tokens a second as llama-bench measures them, and the memory bandwidth to compare with.
 
 use super::{EngineError, Session};
+use crate::backends::DeviceSampling;
 use crate::backends::cpu::Level;
 use crate::backends::cpu::simd::bandwidth::checksum;
 use crate::backends::cpu::simd::memory::AlignedBuf;
@@ -47,6 +48,8 @@ pub struct BenchResult {
     pub depth: usize,
     /// How long each repetition took.
     pub times: Vec<Duration>,
+    /// Whether the device chose the tokens to decode, greedily, instead of getting random ones.
+    pub on_device: bool,
 }
 
 impl BenchResult {
@@ -80,7 +83,8 @@ impl BenchResult {
     }
 }
 
-/// Times a test on random tokens, after one repetition that does not count. The cache is filled to `depth` first, untimed.
+/// Times a test on random tokens, after one repetition that does not count. The cache is filled to `depth` first, untimed. Where the
+/// model runs on a device that decodes on its own, decoding goes on from a random token with the tokens that it chooses.
 ///
 /// # Errors
 /// Those of [`Session::prefill`]; no repetitions or no tokens.
@@ -109,23 +113,29 @@ pub fn bench(
         session.prefill(&random(depth), &mut |_, _| ())?;
     }
     let mut times = Vec::new();
+    let mut on_device = false;
     for repetition in 0..=repetitions {
         let ids = random(test.tokens());
         session.truncate(depth);
         let start = Instant::now();
         match test {
             BenchTest::Prompt(_) => session.prefill(&ids, &mut |_, _| ())?,
-            BenchTest::Decode(_) => {
-                for &id in &ids {
-                    black_box(session.decode(id)?);
+            BenchTest::Decode(n) => match session.decode_many(ids[0], n, DeviceSampling::GREEDY, &mut |_| true) {
+                Some(Ok(done)) if done == n => on_device = true,
+                Some(Ok(_)) => return Err(EngineError::Cancelled),
+                Some(Err(error)) => return Err(error),
+                None => {
+                    for &id in &ids {
+                        black_box(session.decode(id)?);
+                    }
                 }
-            }
+            },
         }
         if repetition > 0 {
             times.push(start.elapsed());
         }
     }
-    Ok(BenchResult { test, depth, times })
+    Ok(BenchResult { test, depth, times, on_device })
 }
 
 /// Bytes a second that `threads` threads read from memory together: the best of several passes over a buffer of
@@ -176,7 +186,7 @@ mod tests {
     #[test]
     fn statistics_of_known_times() {
         let times = [1.0, 2.0, 4.0].map(Duration::from_secs_f64).to_vec();
-        let result = BenchResult { test: BenchTest::Decode(8), depth: 0, times };
+        let result = BenchResult { test: BenchTest::Decode(8), depth: 0, times, on_device: false };
         assert_eq!(result.speeds(), [8.0, 4.0, 2.0]);
         assert!((result.mean() - 14.0 / 3.0).abs() < 1e-12);
         assert_eq!(result.median(), 4.0);

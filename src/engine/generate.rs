@@ -3,6 +3,7 @@
 use super::stop::StopStrings;
 use super::{EngineError, Model, Sampler, Session};
 use crate::text::{DecodeOptions, StreamDecoder, Tokenizer};
+use std::collections::VecDeque;
 use std::ops::{ControlFlow, Deref};
 use std::time::{Duration, Instant};
 
@@ -134,8 +135,24 @@ pub struct Generator<'s> {
     started: Instant,
     /// The last generated token, which is not in the cache yet.
     pending: Option<u32>,
+    ahead: Ahead,
     summary: Summary,
 }
+
+/// Tokens that a device chose without the host in between, and that were not handed out yet.
+#[derive(Debug)]
+struct Ahead {
+    tokens: VecDeque<u32>,
+    /// What ended the run after them.
+    error: Option<EngineError>,
+    /// Tokens of the next run; 0 if nothing can run ahead.
+    run: usize,
+}
+
+/// A run of a device takes about this long: text should come steadily, and what comes after a stop is wasted.
+const RUN_TIME: Duration = Duration::from_millis(20);
+/// The most tokens of a run.
+const LONGEST_RUN: usize = 64;
 
 impl<'s> Generator<'s> {
     /// Evaluates the prompt after what the session holds already. `progress` gets tokens done and tokens in all.
@@ -175,6 +192,7 @@ impl<'s> Generator<'s> {
             max_tokens: options.max_tokens,
             started,
             pending: None,
+            ahead: Ahead { tokens: VecDeque::new(), error: None, run: 1 },
             summary,
         })
     }
@@ -240,11 +258,60 @@ impl<'s> Generator<'s> {
             self.summary.time_to_first_token = Some(self.started.elapsed());
             return Ok(id);
         };
+        if self.ahead.tokens.is_empty() {
+            match self.ahead.error.take() {
+                Some(error) => return Err(error),
+                None => self.run_ahead(last),
+            }
+        }
+        if let Some(id) = self.ahead.tokens.pop_front() {
+            self.sampler.skip(1);
+            self.session.keep(1);
+            return Ok(id);
+        }
+        if let Some(error) = self.ahead.error.take() {
+            return Err(error);
+        }
         let before = Instant::now();
         let id = self.sampler.sample(self.session.decode(last)?)?;
         self.summary.decoded_tokens += 1;
         self.summary.decode_time += before.elapsed();
         Ok(id)
+    }
+
+    /// Lets the device evaluate `last` and what it chooses after it. If it cannot, no token is ahead afterwards.
+    fn run_ahead(&mut self, last: u32) {
+        let left = self.max_tokens.map_or(usize::MAX, |max| max - self.summary.generated_tokens);
+        let room = self.session.context().saturating_sub(self.session.position());
+        let count = self.ahead.run.min(left).min(room);
+        let model = self.session.model().clone();
+        let Some(choice) = self.sampler.for_device(count, model.config().n_vocab).filter(|_| count > 0) else {
+            self.ahead.run = 0;
+            return;
+        };
+        let tokenizer = self.decoder.as_ref().and_then(|_| model.tokenizer().ok());
+        let before = Instant::now();
+        let tokens = &mut self.ahead.tokens;
+        let outcome = self.session.decode_many(last, count, choice.sampling(self.sampler.options()), &mut |id| {
+            tokens.push_back(id);
+            !tokenizer.is_some_and(|tokenizer| tokenizer.is_end_of_generation(id))
+        });
+        let Some(outcome) = outcome else {
+            self.ahead.run = 0;
+            return;
+        };
+        let time = before.elapsed();
+        // The session counts a token when it is handed out: whoever stops before finds the cache as it should be.
+        self.session.truncate(self.session.position() - tokens.len());
+        self.summary.decoded_tokens += tokens.len();
+        self.summary.decode_time += time;
+        match outcome {
+            Ok(0) => self.ahead.error = Some(EngineError::Cancelled),
+            Ok(_) if time < RUN_TIME => self.ahead.run = (self.ahead.run * 2).min(LONGEST_RUN),
+            Ok(_) if time > 2 * RUN_TIME => self.ahead.run = (self.ahead.run / 2).max(1),
+            Ok(_) => {}
+            Err(error) => self.ahead.error = Some(error),
+        }
     }
 
     fn ends_generation(&self, id: u32) -> bool {

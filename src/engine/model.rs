@@ -1,16 +1,19 @@
 //! [`Model`]: an opened file with its weights in memory.
 
-use super::{EngineError, KvType};
-use crate::backends::cpu::CpuBackend;
+use super::placement::{Wanted, open_gpu, place, plan_layers};
+use super::{DeviceChoice, EngineError, KvType, Placement, SessionOptions, Stage};
 use crate::backends::{Backend, LoadedWeights, WeightSource};
 use crate::graph::Graph;
 use crate::graph::passes::PassOptions;
-use crate::graph::plan::{Plan, plan};
+use crate::graph::plan::Plan;
 use crate::models::gguf::{Gguf, Header};
+use crate::models::synthetic::Synthetic;
 use crate::models::{Config, GraphOptions, build};
-use crate::tensor::{Bounds, DType};
+use crate::tensor::Bounds;
 use crate::text::{Tokenizer, TokenizerError};
+use std::collections::HashSet;
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -26,7 +29,13 @@ pub struct LoadProgress {
 /// How to open a model.
 #[derive(Clone, Debug, Default)]
 pub struct LoadOptions {
-    /// Threads; 0 takes the number of processors that this process may use.
+    /// What runs it.
+    pub device: DeviceChoice,
+    /// How many of the last layers a GPU takes, with the output; `None` takes as many as its memory holds.
+    pub gpu_layers: Option<usize>,
+    /// The session that the memory of a GPU must hold beside the weights.
+    pub session: SessionOptions,
+    /// Threads of the CPU; 0 takes the number of processors that this process may use.
     pub threads: usize,
     /// Which passes run.
     pub passes: PassOptions,
@@ -39,18 +48,37 @@ pub struct Model {
 }
 
 struct Inner {
-    file: Arc<File>,
+    data: Arc<dyn ModelData>,
     config: Config,
-    backend: CpuBackend,
-    weights: LoadedWeights,
+    stages: Vec<LoadedStage>,
+    placement: Placement,
     passes: PassOptions,
     bytes_per_token: u64,
     warnings: Vec<String>,
     tokenizer: OnceLock<Result<Tokenizer, TokenizerError>>,
 }
 
+/// A stage with its weights.
+pub(super) struct LoadedStage {
+    pub backend: Arc<dyn Backend>,
+    pub layers: Range<usize>,
+    pub weights: LoadedWeights,
+}
+
+/// What a model is made of: a header and the weights that it lists.
+pub trait ModelData: WeightSource {
+    /// Metadata and tensors.
+    fn header(&self) -> &Header;
+}
+
 /// The mapped file as a source of weights.
 struct File(Gguf);
+
+impl ModelData for File {
+    fn header(&self) -> &Header {
+        self.0.header()
+    }
+}
 
 impl WeightSource for File {
     fn bytes(&self, name: &str) -> Option<&[u8]> {
@@ -61,6 +89,18 @@ impl WeightSource for File {
         if let Some(tensor) = self.0.tensor(name) {
             self.0.release(tensor);
         }
+    }
+}
+
+impl WeightSource for Synthetic {
+    fn bytes(&self, name: &str) -> Option<&[u8]> {
+        self.bytes(name)
+    }
+}
+
+impl ModelData for Synthetic {
+    fn header(&self) -> &Header {
+        self.header()
     }
 }
 
@@ -86,39 +126,76 @@ impl Model {
         options: &LoadOptions,
         progress: &mut dyn FnMut(LoadProgress) -> bool,
     ) -> Result<Model, EngineError> {
-        let config = Config::read(gguf.header())?;
-        let backend = CpuBackend::new(options.threads)?;
-        // The smallest plan states all weights and what they are used for.
-        let bounds = Bounds { t: 1, s: 1, r: 1 };
-        let graph = build(gguf.header(), &GraphOptions { bounds, kv_type: DType::F16 })?;
-        let plan = plan(&graph, bounds, backend.target(), &options.passes)?;
-        let size = |name: &str| gguf.tensor(name).map_or(0, |t| t.bytes);
-        let total = plan.weights.iter().map(|w| size(&w.name)).sum();
-        let bytes_per_token = plan.weights.iter().filter(|w| w.matmul || w.direct).map(|w| size(&w.name)).sum();
-        let unused: Vec<&str> = gguf
-            .tensors()
-            .iter()
-            .map(|t| t.name.as_str())
-            .filter(|name| !plan.weights.iter().any(|w| w.name == *name))
-            .collect();
-        let mut warnings = Vec::new();
-        if !unused.is_empty() {
-            let shown = unused[..unused.len().min(4)].join(", ");
-            warnings.push(format!(
-                "{} tensors of the file are not used by {}: {shown}",
-                unused.len(),
-                config.architecture
-            ));
+        Model::from_data(Arc::new(File(gguf)), options, progress)
+    }
+
+    /// Prepares weights that come from anywhere.
+    ///
+    /// # Errors
+    /// As [`Model::open`]; if the wanted device cannot be used.
+    pub fn from_data(
+        data: Arc<dyn ModelData>,
+        options: &LoadOptions,
+        progress: &mut dyn FnMut(LoadProgress) -> bool,
+    ) -> Result<Model, EngineError> {
+        let config = Config::read(data.header())?;
+        let LoadOptions { device, gpu_layers, threads, ref session, ref passes } = *options;
+        let wanted = Wanted { device, gpu_layers, threads, session, passes };
+        let (stages, why) = place(data.header(), &config, &wanted, &open_gpu)?;
+        let optional = wanted.is_optional() && stages.iter().any(|stage| stage.backend.device().threads == 0);
+        match Model::on_stages(Arc::clone(&data), stages, why, passes, progress) {
+            // A GPU that was not asked for and that cannot hold these weights is told about, and not used.
+            Err(EngineError::Backend(error)) if optional => {
+                let (stages, _) = place(data.header(), &config, &Wanted { gpu_layers: Some(0), ..wanted }, &open_gpu)?;
+                Model::on_stages(data, stages, Some(format!("no GPU is used: {error}")), passes, progress)
+            }
+            made => made,
         }
-        let file = Arc::new(File(gguf));
-        let source: Arc<dyn WeightSource> = Arc::clone(&file) as _;
-        let weights = backend.load(&plan.weights, source, &mut |done| progress(LoadProgress { done, total }))?;
+    }
+
+    /// Prepares weights for backends that the caller has made, each with the layers that it runs: all layers in their order, one
+    /// stage after the other. `why` is told with the placement.
+    ///
+    /// # Errors
+    /// As [`Model::open`]; if the stages are not all layers in their order.
+    pub fn on_stages(
+        data: Arc<dyn ModelData>,
+        stages: Vec<Stage>,
+        why: Option<String>,
+        passes: &PassOptions,
+        progress: &mut dyn FnMut(LoadProgress) -> bool,
+    ) -> Result<Model, EngineError> {
+        let config = Config::read(data.header())?;
+        check_stages(&stages, config.n_layer)?;
+        // The smallest plans state all weights and what they are used for.
+        let bounds = Bounds { t: 1, s: 1, r: 1 };
+        let plan = |stage: &Stage| {
+            plan_layers(data.header(), &stage.layers, bounds, KvType::F16, stage.backend.target(), passes)
+        };
+        let plans = stages.iter().map(plan).collect::<Result<Vec<Plan>, EngineError>>()?;
+        let slots = || plans.iter().flat_map(|p| &p.weights);
+        let size = |name: &str| data.header().tensor(name).map_or(0, |t| t.bytes);
+        let total = slots().map(|w| size(&w.name)).sum();
+        let bytes_per_token = slots().filter(|w| w.matmul || w.direct).map(|w| size(&w.name)).sum();
+        let used: HashSet<&str> = slots().map(|w| w.name.as_str()).collect();
+        let warnings = unused_tensors(data.header(), &used, &config.architecture);
+        let placement =
+            Placement { stages: stages.iter().map(|s| (s.backend.device(), s.layers.clone())).collect(), why };
+        let mut loaded = Vec::new();
+        let mut before = 0;
+        for (Stage { backend, layers }, plan) in stages.into_iter().zip(&plans) {
+            let source: Arc<dyn WeightSource> = Arc::clone(&data) as _;
+            let mut tell = |done| progress(LoadProgress { done: before + done, total });
+            let weights = backend.load(&plan.weights, source, &mut tell)?;
+            before += plan.weights.iter().map(|w| size(&w.name)).sum::<u64>();
+            loaded.push(LoadedStage { backend, layers, weights });
+        }
         let inner = Inner {
-            file,
+            data,
             config,
-            backend,
-            weights,
-            passes: options.passes.clone(),
+            stages: loaded,
+            placement,
+            passes: passes.clone(),
             bytes_per_token,
             warnings,
             tokenizer: OnceLock::new(),
@@ -128,7 +205,7 @@ impl Model {
 
     /// The file's header: metadata and tensor list.
     pub fn header(&self) -> &Header {
-        self.inner.file.0.header()
+        self.inner.data.header()
     }
 
     /// The hyperparameters.
@@ -149,9 +226,20 @@ impl Model {
         made.as_ref().map_err(|e| EngineError::Tokenizer(e.clone()))
     }
 
-    /// Threads that run it.
+    /// Threads of the CPU that run it; 0 if a device runs all of it.
     pub fn threads(&self) -> usize {
-        self.inner.backend.threads()
+        self.inner.placement.stages.iter().map(|(device, _)| device.threads).max().unwrap_or(0)
+    }
+
+    /// What runs where.
+    pub fn placement(&self) -> &Placement {
+        &self.inner.placement
+    }
+
+    /// What runs it, for reports: `cpu`, `gpu:0`, `cpu+gpu:0`.
+    pub fn device(&self) -> String {
+        let ids: Vec<&str> = self.inner.placement.stages.iter().map(|(device, _)| device.id.as_str()).collect();
+        ids.join("+")
     }
 
     /// Bytes of weights, as the file stores them, that evaluating one token reads.
@@ -173,21 +261,48 @@ impl Model {
         Ok(build(self.header(), &GraphOptions { bounds, kv_type })?)
     }
 
-    /// The plan for `bounds`.
+    /// The plans for `bounds`, one a stage.
     ///
     /// # Errors
     /// As [`Model::open`].
-    pub fn plan(&self, bounds: Bounds, kv_type: KvType) -> Result<Plan, EngineError> {
-        Ok(plan(&self.graph(bounds, kv_type)?, bounds, self.inner.backend.target(), &self.inner.passes)?)
+    pub fn plans(&self, bounds: Bounds, kv_type: KvType) -> Result<Vec<Plan>, EngineError> {
+        let plan = |stage: &LoadedStage| {
+            plan_layers(self.header(), &stage.layers, bounds, kv_type, stage.backend.target(), &self.inner.passes)
+        };
+        self.inner.stages.iter().map(plan).collect()
     }
 
-    pub(super) fn backend(&self) -> &dyn Backend {
-        &self.inner.backend
+    pub(super) fn stages(&self) -> &[LoadedStage] {
+        &self.inner.stages
     }
+}
 
-    pub(super) fn weights(&self) -> &LoadedWeights {
-        &self.inner.weights
+fn check_stages(stages: &[Stage], n_layer: usize) -> Result<(), EngineError> {
+    let mut next = 0;
+    for stage in stages {
+        if stage.layers.start != next || stage.layers.end <= next {
+            let reason = format!("layers {:?} do not follow layer {next}", stage.layers);
+            return Err(EngineError::Option { name: "stages", reason });
+        }
+        next = stage.layers.end;
     }
+    match next == n_layer && !stages.is_empty() {
+        true => Ok(()),
+        false => {
+            let reason = format!("they have {next} of the model's {n_layer} layers");
+            Err(EngineError::Option { name: "stages", reason })
+        }
+    }
+}
+
+fn unused_tensors(header: &Header, used: &HashSet<&str>, architecture: &str) -> Vec<String> {
+    let unused: Vec<&str> =
+        header.tensors().iter().map(|t| t.name.as_str()).filter(|name| !used.contains(name)).collect();
+    if unused.is_empty() {
+        return Vec::new();
+    }
+    let shown = unused[..unused.len().min(4)].join(", ");
+    vec![format!("{} tensors of the file are not used by {architecture}: {shown}", unused.len())]
 }
 
 impl fmt::Debug for Model {

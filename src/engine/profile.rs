@@ -1,5 +1,6 @@
 //! Where the time of a step goes: each step of a plan timed on the backend that runs it.
 
+use super::model::LoadedStage;
 use super::{Cancel, EngineError, KvType, Model};
 use crate::graph::plan::Plan;
 use crate::tensor::Bounds;
@@ -17,6 +18,8 @@ pub enum ProfilePhase {
 /// A plan with the time of each step.
 #[derive(Clone, Debug)]
 pub struct Profile {
+    /// What ran it.
+    pub device: String,
     /// The plan, made for exactly the sizes that ran: its bytes and flops are those of the run.
     pub plan: Plan,
     /// The median time of each step, in the plan's order.
@@ -30,7 +33,8 @@ impl Profile {
     }
 }
 
-/// Runs a model's program `repetitions` times (once more before, to warm up) with a barrier around every step.
+/// Runs a model's programs `repetitions` times (once more before, to warm up) with a barrier around every step: one profile for each
+/// stage of the model's placement. A stage that is not the first one gets zeros.
 ///
 /// # Errors
 /// If the plan cannot be made or run.
@@ -40,14 +44,26 @@ pub fn profile(
     kv_type: KvType,
     repetitions: usize,
     cancel: &Cancel,
-) -> Result<Profile, EngineError> {
+) -> Result<Vec<Profile>, EngineError> {
     let bounds = match phase {
         ProfilePhase::Prefill(tokens) => Bounds { t: tokens.max(1), s: tokens.max(1), r: 1 },
         ProfilePhase::Decode(depth) => Bounds { t: 1, s: depth + 1, r: 1 },
     };
-    let plan = model.plan(bounds, kv_type)?;
-    let mut states = model.backend().states(&plan)?;
-    let mut program = model.backend().lower(&plan, model.weights())?;
+    let plans = model.plans(bounds, kv_type)?;
+    let stages = model.stages().iter().zip(plans);
+    stages.map(|(stage, plan)| profile_stage(model, stage, plan, repetitions, cancel)).collect()
+}
+
+fn profile_stage(
+    model: &Model,
+    stage: &LoadedStage,
+    plan: Plan,
+    repetitions: usize,
+    cancel: &Cancel,
+) -> Result<Profile, EngineError> {
+    let bounds = plan.bounds;
+    let mut states = stage.backend.states(&plan)?;
+    let mut program = stage.backend.lower(&plan, &stage.weights)?;
     program.set_profiling(true);
     let first = bounds.s - bounds.t;
     let counting = |from: usize, n: usize| (from..from + n).map(|i| i as i32).collect::<Vec<i32>>();
@@ -59,7 +75,8 @@ pub fn profile(
                 "tokens" => counting(0, bounds.t).iter().map(|i| i % model.config().n_vocab as i32).collect(),
                 "positions" | "kv_slot" => counting(first, bounds.t),
                 "rows" => counting(bounds.t - 1, 1),
-                _ => vec![0; bounds.t],
+                // kv_start and the residual stream: all of their bytes are 0.
+                _ => vec![0; port.operand.ty.shape.elements(&bounds).unwrap_or(0)],
             };
             program.set_input(i, bytemuck::cast_slice(&values))?;
         }
@@ -74,5 +91,5 @@ pub fn profile(
         times.get(times.len() / 2).copied().unwrap_or_default()
     };
     let times = (0..plan.steps.len()).map(median).collect();
-    Ok(Profile { plan, times })
+    Ok(Profile { device: stage.backend.device().id, plan, times })
 }

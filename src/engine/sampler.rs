@@ -10,10 +10,11 @@
 //!
 //! The draws come from a PCG generator with the same numbers on every machine: a seed and a row of logits give a token.
 
+use crate::backends::DeviceSampling;
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
 use std::cmp::Ordering;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// Why no token could be drawn.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -133,6 +134,25 @@ fn by_logit(a: &Candidate, b: &Candidate) -> Ordering {
     b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id))
 }
 
+/// What a device chooses tokens by.
+pub(super) struct ForDevice {
+    bias: Vec<(u32, f32)>,
+    draws: Vec<f32>,
+}
+
+impl ForDevice {
+    pub(super) fn sampling(&self, options: &SamplerOptions) -> DeviceSampling<'_> {
+        DeviceSampling {
+            bias: &self.bias,
+            temperature: options.temperature.max(0.0),
+            top_k: options.top_k,
+            top_p: options.top_p,
+            min_p: options.min_p,
+            draws: &self.draws,
+        }
+    }
+}
+
 /// Chooses tokens, remembering the last ones for the penalties.
 #[derive(Clone, Debug)]
 pub struct Sampler {
@@ -202,6 +222,33 @@ impl Sampler {
         let chosen = if self.options.temperature <= 0.0 { argmax(logits) } else { self.draw(logits) };
         self.biased = biased;
         chosen
+    }
+
+    /// What a device needs to choose the next `n` tokens as this sampler would; `None` if that depends on the text so far, or on a link
+    /// of the chain that devices do not have. The random numbers are not used up: see [`Sampler::skip`].
+    pub(super) fn for_device(&self, n: usize, vocabulary: usize) -> Option<ForDevice> {
+        let options = &self.options;
+        if options.has_penalties() || options.typical_p < 1.0 {
+            return None;
+        }
+        let mut bias: BTreeMap<u32, f32> = BTreeMap::new();
+        for &(id, value) in options.logit_bias.iter().filter(|(id, _)| (*id as usize) < vocabulary) {
+            *bias.entry(id).or_default() += value;
+        }
+        let mut rng = self.rng.clone();
+        // Rounded to f32 a number below 1 may become 1.
+        let draw = |_| (rng.random::<f64>() as f32).min(1.0 - f32::EPSILON / 2.0);
+        let draws = if options.temperature > 0.0 { (0..n).map(draw).collect() } else { Vec::new() };
+        Some(ForDevice { bias: bias.into_iter().collect(), draws })
+    }
+
+    /// Uses up the random numbers of `n` tokens.
+    pub(super) fn skip(&mut self, n: usize) {
+        if self.options.temperature > 0.0 {
+            for _ in 0..n {
+                let _: f64 = self.rng.random();
+            }
+        }
     }
 
     fn bias_and_penalties(&self, logits: &mut [f32]) {

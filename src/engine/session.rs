@@ -1,10 +1,13 @@
 //! [`Session`]: a KV cache with the programs for prefill and decode.
 
+use super::model::LoadedStage;
 use super::{EngineError, Model};
-use crate::backends::{Program, States};
+use crate::backends::{DecodeRun, DeviceSampling, Program, States};
 use crate::graph::plan::{MemoryBill, Plan};
 use crate::models::gguf::Header;
+use crate::models::{Config, RESIDUAL};
 use crate::tensor::{Bounds, DType};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -70,6 +73,21 @@ pub struct SessionOptions {
     pub cancel: Cancel,
 }
 
+impl SessionOptions {
+    /// The context and the chunk of a session of a model.
+    ///
+    /// # Errors
+    /// If positions cannot count the context.
+    pub fn sizes(&self, config: &Config) -> Result<(usize, usize), EngineError> {
+        let context = if self.context == 0 { config.n_ctx_train.min(4096) } else { self.context };
+        if context > i32::MAX as usize {
+            let reason = format!("{context} tokens are more than positions can count");
+            return Err(EngineError::Option { name: "context", reason });
+        }
+        Ok((context, if self.chunk == 0 { 512 } else { self.chunk }.min(context)))
+    }
+}
+
 /// The most bytes of logits that `prefill_all` computes at once.
 const LOGITS_BYTES: usize = 64 << 20;
 
@@ -79,87 +97,139 @@ pub struct Session {
     options: SessionOptions,
     context: usize,
     chunk: usize,
+    stages: Vec<Stage>,
+    /// Tokens of a step of [`Session::prefill_all`], once that was asked for.
+    all_rows: Option<usize>,
+    position: usize,
+    logits: Vec<f32>,
+    memory: Vec<MemoryBill>,
+}
+
+/// What runs some of the layers: its caches and programs.
+struct Stage {
     states: Box<dyn States>,
     prefill: Runner,
     decode: Runner,
-    /// Made when logits of every token are asked for the first time.
     all_rows: Option<Runner>,
-    position: usize,
-    logits: Vec<f32>,
-    memory: MemoryBill,
+}
+
+impl Stage {
+    fn new(stage: &LoadedStage, prefill: &Plan, decode: &Plan) -> Result<Stage, EngineError> {
+        let states = stage.backend.states(decode)?;
+        let (prefill, decode) = (Runner::new(stage, prefill)?, Runner::new(stage, decode)?);
+        Ok(Stage { states, prefill, decode, all_rows: None })
+    }
+
+    fn runner(&mut self, which: Which) -> (&mut Runner, &mut dyn States) {
+        let runner = match which {
+            Which::Prefill => &mut self.prefill,
+            Which::Decode => &mut self.decode,
+            Which::AllRows => self.all_rows.as_mut().expect("made by prefill_all before it is used"),
+        };
+        (runner, &mut *self.states)
+    }
+
+    fn output(&self, which: Which) -> &[f32] {
+        let runner = match which {
+            Which::Prefill => Some(&self.prefill),
+            Which::Decode => Some(&self.decode),
+            Which::AllRows => self.all_rows.as_ref(),
+        };
+        runner.map_or(&[], |r| r.program.output(0))
+    }
+}
+
+/// A program of each stage.
+#[derive(Clone, Copy)]
+enum Which {
+    Prefill,
+    Decode,
+    AllRows,
 }
 
 /// A program with the order of its inputs.
 struct Runner {
     program: Box<dyn Program>,
-    /// Where `tokens`, `positions`, `kv_slot`, `kv_start` and `rows` stand among the plan's inputs.
-    inputs: [Option<usize>; 5],
+    /// Where the inputs of [`INPUTS`] stand among the plan's.
+    inputs: [Option<usize>; INPUTS.len()],
     /// What is bound to one of them, kept so that a token allocates nothing.
     values: Vec<i32>,
-    tokens: usize,
 }
 
-const INPUTS: [&str; 5] = ["tokens", "positions", "kv_slot", "kv_start", "rows"];
+const INPUTS: [&str; 6] = ["tokens", "positions", "kv_slot", "kv_start", "rows", RESIDUAL];
+
+/// What a step evaluates.
+struct Step<'a> {
+    ids: &'a [u32],
+    position: usize,
+    /// Tokens whose logits are wanted.
+    rows: Range<usize>,
+    cancel: &'a Cancel,
+}
 
 impl Runner {
-    fn new(model: &Model, plan: &Plan) -> Result<Runner, EngineError> {
-        let program = model.backend().lower(plan, model.weights())?;
+    fn new(stage: &LoadedStage, plan: &Plan) -> Result<Runner, EngineError> {
+        let program = stage.backend.lower(plan, &stage.weights)?;
         let inputs = INPUTS.map(|name| plan.inputs.iter().position(|p| p.name == name));
-        Ok(Runner { program, inputs, values: Vec::with_capacity(plan.bounds.t), tokens: plan.bounds.t })
+        Ok(Runner { program, inputs, values: Vec::with_capacity(plan.bounds.t) })
     }
 
-    /// Evaluates `ids` from `position` on; the logits of the tokens in `rows` are the program's output afterwards.
-    fn run(
-        &mut self,
-        states: &mut dyn States,
-        ids: &[u32],
-        position: usize,
-        rows: std::ops::Range<usize>,
-        cancel: &Cancel,
-    ) -> Result<&[f32], EngineError> {
+    /// Runs the step; `residual` is what the stage before gave.
+    fn run(&mut self, states: &mut dyn States, step: &Step<'_>, residual: &[f32]) -> Result<(), EngineError> {
         let count = |from: usize, n: usize| (from..from + n).map(|i| i as i32);
+        let n = step.ids.len();
         for (name, index) in INPUTS.iter().zip(self.inputs) {
             let Some(index) = index else { continue };
             self.values.clear();
             match *name {
-                "tokens" => self.values.extend(ids.iter().map(|&id| id as i32)),
-                "positions" | "kv_slot" => self.values.extend(count(position, ids.len())),
-                "rows" => self.values.extend(count(rows.start, rows.len())),
-                _ => self.values.resize(ids.len(), 0), // kv_start: one sequence, from the beginning of the cache
+                RESIDUAL => {
+                    self.program.set_input(index, bytemuck::cast_slice(residual))?;
+                    continue;
+                }
+                "tokens" => self.values.extend(step.ids.iter().map(|&id| id as i32)),
+                "positions" | "kv_slot" => self.values.extend(count(step.position, n)),
+                "rows" => self.values.extend(count(step.rows.start, step.rows.len())),
+                _ => self.values.resize(n, 0), // kv_start: one sequence, from the beginning of the cache
             }
             self.program.set_input(index, bytemuck::cast_slice(&self.values))?;
         }
-        let bounds = Bounds { t: ids.len(), s: position + ids.len(), r: rows.len() };
-        self.program.run(states, &bounds, cancel.flag())?;
-        Ok(self.program.output(0))
+        let bounds = Bounds { t: n, s: step.position + n, r: step.rows.len() };
+        Ok(self.program.run(states, &bounds, step.cancel.flag())?)
     }
+}
+
+/// Runs a step through all stages, one after the other; the result is the logits of its rows.
+fn evaluate<'s>(stages: &'s mut [Stage], which: Which, step: &Step<'_>) -> Result<&'s [f32], EngineError> {
+    for i in 0..stages.len() {
+        let (before, from) = stages.split_at_mut(i);
+        let residual = before.last().map_or(&[][..], |stage| stage.output(which));
+        let (runner, states) = from[0].runner(which);
+        runner.run(states, step, residual)?;
+    }
+    Ok(stages.last().map_or(&[], |stage| stage.output(which)))
 }
 
 impl Session {
     /// A session with an empty cache.
     ///
     /// # Errors
-    /// If the context or chunk cannot be, or memory is short.
+    /// If the context or chunk cannot be, or memory is short: a smaller session of the same model can be tried then.
     pub fn new(model: &Model, options: &SessionOptions) -> Result<Session, EngineError> {
-        let context = if options.context == 0 { model.config().n_ctx_train.min(4096) } else { options.context };
-        if context > i32::MAX as usize {
-            let reason = format!("{context} tokens are more than positions can count");
-            return Err(EngineError::Option { name: "context", reason });
+        let (context, chunk) = options.sizes(model.config())?;
+        let plans = |t: usize, r: usize| model.plans(Bounds { t, s: context, r }, options.kv_type);
+        let (prefill, decode) = (plans(chunk, 1)?, plans(1, 1)?);
+        let memory = prefill.iter().zip(&decode).map(|(p, d)| MemoryBill::of_session(&p.bill, &d.bill)).collect();
+        let mut stages = Vec::new();
+        for (stage, (prefill, decode)) in model.stages().iter().zip(prefill.iter().zip(&decode)) {
+            stages.push(Stage::new(stage, prefill, decode)?);
         }
-        let chunk = if options.chunk == 0 { 512 } else { options.chunk }.min(context);
-        let plan = |t: usize, r: usize| model.plan(Bounds { t, s: context, r }, options.kv_type);
-        let (prefill, decode) = (plan(chunk, 1)?, plan(1, 1)?);
-        let states = model.backend().states(&decode)?;
-        let memory = MemoryBill::of_session(&prefill.bill, &decode.bill);
         Ok(Session {
-            prefill: Runner::new(model, &prefill)?,
-            decode: Runner::new(model, &decode)?,
+            stages,
             all_rows: None,
             model: model.clone(),
             options: options.clone(),
             context,
             chunk,
-            states,
             position: 0,
             logits: Vec::with_capacity(model.config().n_vocab),
             memory,
@@ -181,21 +251,34 @@ impl Session {
         self.position
     }
 
-    /// The memory that the plans predicted: weights, KV cache, and the arenas and scratch of prefill and decode.
+    /// The memory that the plans predicted: weights, KV cache, and the arenas and scratch of prefill and decode, on all devices.
     pub fn memory(&self) -> MemoryBill {
-        self.memory
+        self.memory.iter().fold(MemoryBill::default(), |sum, bill| sum.plus(bill))
+    }
+
+    /// [`Session::memory`] of each stage of [`Model::placement`].
+    pub fn memory_of_stages(&self) -> &[MemoryBill] {
+        &self.memory
     }
 
     /// The memory that was allocated, counted by who allocated it.
     pub fn allocated(&self) -> MemoryBill {
-        let (prefill, decode) = (self.prefill.program.allocated(), self.decode.program.allocated());
-        MemoryBill {
-            weights: self.model.weights().allocated(),
-            mapped: self.memory.mapped,
-            kv: self.states.bytes(),
-            arena: prefill.arena + decode.arena,
-            scratch: prefill.scratch + decode.scratch,
-        }
+        self.allocated_of_stages().iter().fold(MemoryBill::default(), |sum, bill| sum.plus(bill))
+    }
+
+    /// [`Session::allocated`] of each stage of [`Model::placement`].
+    pub fn allocated_of_stages(&self) -> Vec<MemoryBill> {
+        let of = |((stage, loaded), bill): ((&Stage, &LoadedStage), &MemoryBill)| {
+            let (prefill, decode) = (stage.prefill.program.allocated(), stage.decode.program.allocated());
+            MemoryBill {
+                weights: loaded.weights.allocated(),
+                mapped: bill.mapped,
+                kv: stage.states.bytes(),
+                arena: prefill.arena + decode.arena,
+                scratch: prefill.scratch + decode.scratch,
+            }
+        };
+        self.stages.iter().zip(self.model.stages()).zip(&self.memory).map(of).collect()
     }
 
     /// Evaluates tokens in chunks; afterwards [`Session::logits`] are those of the last one. `progress` gets tokens done and tokens
@@ -210,9 +293,10 @@ impl Session {
         let mut done = 0;
         for chunk in ids.chunks(self.chunk) {
             let last = done + chunk.len() == ids.len();
-            let runner = if chunk.len() == 1 { &mut self.decode } else { &mut self.prefill };
+            let which = if chunk.len() == 1 { Which::Decode } else { Which::Prefill };
             let rows = if last { chunk.len() - 1..chunk.len() } else { 0..0 };
-            let logits = runner.run(&mut *self.states, chunk, self.position, rows, &self.options.cancel)?;
+            let step = Step { ids: chunk, position: self.position, rows, cancel: &self.options.cancel };
+            let logits = evaluate(&mut self.stages, which, &step)?;
             if last {
                 self.logits.clear();
                 self.logits.extend_from_slice(logits);
@@ -231,17 +315,11 @@ impl Session {
     pub fn prefill_all(&mut self, ids: &[u32], each: &mut dyn FnMut(usize, &[f32])) -> Result<(), EngineError> {
         self.check(ids)?;
         let vocabulary = self.model.config().n_vocab;
-        let runner = match &mut self.all_rows {
-            Some(runner) => runner,
-            slot => {
-                let rows = (LOGITS_BYTES / (4 * vocabulary)).clamp(1, self.chunk);
-                let plan = self.model.plan(Bounds { t: rows, s: self.context, r: rows }, self.options.kv_type)?;
-                slot.insert(Runner::new(&self.model, &plan)?)
-            }
-        };
-        for (i, chunk) in ids.chunks(runner.tokens).enumerate() {
-            let first = i * runner.tokens;
-            let logits = runner.run(&mut *self.states, chunk, self.position, 0..chunk.len(), &self.options.cancel)?;
+        let tokens = self.prepare_all_rows(vocabulary)?;
+        for (i, chunk) in ids.chunks(tokens).enumerate() {
+            let first = i * tokens;
+            let step = Step { ids: chunk, position: self.position, rows: 0..chunk.len(), cancel: &self.options.cancel };
+            let logits = evaluate(&mut self.stages, Which::AllRows, &step)?;
             for (row, logits) in logits.chunks_exact(vocabulary).enumerate() {
                 each(first + row, logits);
                 if first + row + 1 == ids.len() {
@@ -254,17 +332,61 @@ impl Session {
         Ok(())
     }
 
+    /// Makes the programs that give logits for every token; the tokens of a step.
+    fn prepare_all_rows(&mut self, vocabulary: usize) -> Result<usize, EngineError> {
+        if let Some(tokens) = self.all_rows {
+            return Ok(tokens);
+        }
+        let rows = (LOGITS_BYTES / (4 * vocabulary)).clamp(1, self.chunk);
+        let plans = self.model.plans(Bounds { t: rows, s: self.context, r: rows }, self.options.kv_type)?;
+        for ((stage, loaded), plan) in self.stages.iter_mut().zip(self.model.stages()).zip(&plans) {
+            stage.all_rows = Some(Runner::new(loaded, plan)?);
+        }
+        Ok(*self.all_rows.insert(rows))
+    }
+
     /// Evaluates one token and returns its logits.
     ///
     /// # Errors
     /// As [`Session::prefill`].
     pub fn decode(&mut self, id: u32) -> Result<&[f32], EngineError> {
         self.check(&[id])?;
-        let logits = self.decode.run(&mut *self.states, &[id], self.position, 0..1, &self.options.cancel)?;
+        let step = Step { ids: &[id], position: self.position, rows: 0..1, cancel: &self.options.cancel };
+        let logits = evaluate(&mut self.stages, Which::Decode, &step)?;
         self.logits.clear();
         self.logits.extend_from_slice(logits);
         self.position += 1;
         Ok(&self.logits)
+    }
+
+    /// Evaluates `id`, chooses the next token, evaluates that one, and so on, on the device alone: `each` gets the tokens as they are
+    /// chosen, at most `count`, and returns `false` to stop. The last one is not in the cache. There are no [`Session::logits`] then.
+    ///
+    /// The result is the number of tokens that `each` got; fewer than `count` also when cancelled. `None`: what runs the model cannot
+    /// do this, or not with this sampling, and nothing has happened.
+    ///
+    /// # Errors
+    /// As [`Session::prefill`], for `count` tokens. What `each` got before an error is valid.
+    pub fn decode_many(
+        &mut self,
+        id: u32,
+        count: usize,
+        sampling: DeviceSampling<'_>,
+        each: &mut dyn FnMut(u32) -> bool,
+    ) -> Option<Result<usize, EngineError>> {
+        let [stage] = &mut self.stages[..] else { return None };
+        if let Err(error) = check(&self.model, &[id], self.position, count.max(1), self.context) {
+            return Some(Err(error));
+        }
+        let run = DecodeRun { token: id, position: self.position, count, sampling, cancel: self.options.cancel.flag() };
+        let mut given = 0;
+        let outcome = stage.decode.program.decode_many(&mut *stage.states, &run, &mut |id| {
+            given += 1;
+            each(id)
+        })?;
+        self.position += given;
+        self.logits.clear();
+        Some(outcome.map(|_| given).map_err(EngineError::from))
     }
 
     /// The logits of the last token evaluated; empty before.
@@ -278,20 +400,30 @@ impl Session {
         self.logits.clear();
     }
 
-    fn check(&self, ids: &[u32]) -> Result<(), EngineError> {
-        if ids.is_empty() {
-            return Err(EngineError::EmptyPrompt);
-        }
-        let vocabulary = self.model.config().n_vocab;
-        if let Some(index) = ids.iter().position(|&id| id as usize >= vocabulary) {
-            return Err(EngineError::TokenOutOfVocabulary { id: ids[index], index, vocabulary });
-        }
-        let needed = self.position.saturating_add(ids.len());
-        if needed > self.context {
-            return Err(EngineError::ContextFull { needed, context: self.context });
-        }
-        Ok(())
+    /// Takes back [`Session::truncate`] by `n` tokens, after which nothing was evaluated.
+    pub(super) fn keep(&mut self, n: usize) {
+        self.position += n;
     }
+
+    fn check(&self, ids: &[u32]) -> Result<(), EngineError> {
+        check(&self.model, ids, self.position, ids.len(), self.context)
+    }
+}
+
+/// Whether `ids` can be evaluated, and `count` tokens in all fit behind `position`.
+fn check(model: &Model, ids: &[u32], position: usize, count: usize, context: usize) -> Result<(), EngineError> {
+    if ids.is_empty() {
+        return Err(EngineError::EmptyPrompt);
+    }
+    let vocabulary = model.config().n_vocab;
+    if let Some(index) = ids.iter().position(|&id| id as usize >= vocabulary) {
+        return Err(EngineError::TokenOutOfVocabulary { id: ids[index], index, vocabulary });
+    }
+    let needed = position.saturating_add(count);
+    if needed > context {
+        return Err(EngineError::ContextFull { needed, context });
+    }
+    Ok(())
 }
 
 impl std::fmt::Debug for Session {

@@ -3,8 +3,26 @@
 use crate::backends::cpu::CpuTarget;
 use crate::graph::plan::Target;
 
-/// Makes a target for a number of threads, where that matters.
-pub type MakeTarget = fn(usize) -> Box<dyn Target>;
+/// Names that [`target`] knows: the CPU, and GPUs as compilers call them.
+pub const TARGETS: &[&str] = &["cpu"];
 
-/// Targets by name.
-pub const TARGETS: &[(&str, MakeTarget)] = &[("cpu", |threads| Box::new(CpuTarget { threads }))];
+/// The target of a name; `threads` matter to the CPU.
+pub fn target(name: &str, threads: usize) -> Option<Box<dyn Target>> {
+    match name {
+        "cpu" => Some(Box::new(CpuTarget { threads })),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_to_targets() {
+        for &name in TARGETS {
+            assert_eq!(target(name, 1).unwrap().name(), name);
+        }
+        assert!(target("abacus", 1).is_none());
+    }
+}

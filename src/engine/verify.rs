@@ -4,8 +4,8 @@
 //! unfused graph, the graph after each pass alone against the unfused graph (all by the ops' scalar references), and the
 //! backend's program, step by step, against the references of the graph that it was lowered from.
 
-use super::EngineError;
-use crate::backends::cpu::CpuBackend;
+use super::placement::open_device;
+use super::{DeviceChoice, EngineError};
 use crate::backends::{Backend, WeightSource};
 use crate::graph::passes::{PASSES, PassOptions, run};
 use crate::graph::plan::plan;
@@ -29,6 +29,8 @@ pub struct VerifyOptions {
     pub tokens: usize,
     /// Seed of the random tokens.
     pub seed: u64,
+    /// What runs the program: with `Auto` the CPU.
+    pub device: DeviceChoice,
     /// Largest allowed difference between two graphs, relative to the largest absolute value of the node's result.
     pub graph_tolerance: f32,
     /// The same between the program and the references. Integer kernels round activations: a last bit that differs before the
@@ -38,7 +40,14 @@ pub struct VerifyOptions {
 
 impl Default for VerifyOptions {
     fn default() -> VerifyOptions {
-        VerifyOptions { layers: 2, tokens: 5, seed: 1, graph_tolerance: 2e-4, program_tolerance: 2e-2 }
+        VerifyOptions {
+            layers: 2,
+            tokens: 5,
+            seed: 1,
+            device: DeviceChoice::Cpu,
+            graph_tolerance: 2e-4,
+            program_tolerance: 2e-2,
+        }
     }
 }
 
@@ -88,7 +97,7 @@ pub fn verify(
     let bounds = Bounds { t: n, s: n, r: n };
     let build_options = GraphOptions { bounds, kv_type: DType::F32 };
     let unfused = build_layers(gguf.header(), &build_options, options.layers.max(1))?;
-    let backend = CpuBackend::new(0)?;
+    let backend = open_device(options.device)?;
     let inputs = inputs(&unfused, &bounds, options.seed);
     let failed = |e: InterpretError| EngineError::Option { name: "verify", reason: e.to_string() };
     progress("the unfused graph by the references");
@@ -113,7 +122,7 @@ pub fn verify(
         verdicts.push(compare(what, sites, &graph, &found, &truth, options.graph_tolerance));
     }
     progress("the program, step by step");
-    verdicts.push(check_program(&backend, &gguf, &unfused, &inputs, &bounds, options)?);
+    verdicts.push(check_program(&*backend, &gguf, &unfused, &inputs, &bounds, options)?);
     Ok(verdicts)
 }
 
@@ -203,7 +212,7 @@ impl Verdict {
 
 /// Every f32 result of the fused graph as an output of the program, against the references of the same graph.
 fn check_program(
-    backend: &CpuBackend,
+    backend: &dyn Backend,
     gguf: &Arc<Gguf>,
     unfused: &Graph,
     inputs: &Values,
@@ -245,7 +254,7 @@ fn check_program(
         }
     }
     program.run(&mut *states, bounds, &AtomicBool::new(false))?;
-    let what = "the cpu program against the references".to_string();
+    let what = format!("the {} program against the references", backend.device().id);
     let mut verdict = Verdict { what, sites: watched.len(), largest: 0.0, first_difference: None };
     for (id, value) in watched {
         let name = format!("watch {value}");

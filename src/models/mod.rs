@@ -10,6 +10,7 @@ pub mod gguf;
 mod llama;
 pub mod quantize;
 mod qwen2;
+pub mod synthetic;
 mod transformer;
 mod weights;
 

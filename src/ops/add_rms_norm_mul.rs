@@ -42,7 +42,10 @@ impl OpDef for AddRmsNormMul {
     }
 
     fn cases() -> Vec<Case> {
-        let x = || Operand::f32(&[Dim::from(100), Sym::T.into()]);
-        vec![Case::new(AddRmsNormMul { eps: 1e-5 }, vec![x(), x(), Operand::f32(&[100])])]
+        let case = |k: usize| {
+            let x = || Operand::f32(&[Dim::from(k), Sym::T.into()]);
+            Case::new(AddRmsNormMul { eps: 1e-5 }, vec![x(), x(), Operand::f32(&[k])])
+        };
+        [100, 130, 1100, 5000].map(case).into()
     }
 }

@@ -104,6 +104,8 @@ macro_rules! binary_op {
                 vec![
                     Case::new($name {}, vec![Operand::f32(&[33, 3, 2]), Operand::f32(&[33, 3, 2])]),
                     Case::new($name {}, vec![Operand::f32(&[33, 3, 2]), Operand::f32(&[33])]),
+                    Case::new($name {}, vec![Operand::f32(&[64, 3, 2]), Operand::f32(&[64])]),
+                    Case::new($name {}, vec![Operand::f32(&[64, 3, 2]), Operand::f32(&[1, 3])]),
                     Case::new($name {}, vec![Operand::f32(&[5, 4, 3, 2]), Operand::f32(&[1, 4, 1, 2])]),
                     Case::new(
                         $name {},

@@ -201,11 +201,7 @@ impl OpDef for QMatmul {
         cases.push(
             Case::new(
                 QMatmul { bias: false, residual: false, activation: DType::F32, norm_eps: 1e-5 },
-                vec![
-                    Operand::weight(DType::F16, &[256, 40]),
-                    Operand::f32(&[Dim::from(256), t]),
-                    Operand::f32(&[256]),
-                ],
+                vec![Operand::weight(DType::F16, &[256, 40]), Operand::f32(&[Dim::from(256), t]), Operand::f32(&[256])],
             )
             .bounds(1, 5, 1)
             .tolerance(1e-5),

@@ -55,7 +55,10 @@ impl OpDef for QMatmulGroup {
         }
         let biases = if self.bias { " and as many biases" } else { "" };
         let norm = if norm == 1 { ", norm" } else { "" };
-        Err(InferError::Arity { expected: format!("(x, {} weights{biases}{norm}), 1 to 16 weights", self.weights), found })
+        Err(InferError::Arity {
+            expected: format!("(x, {} weights{biases}{norm}), 1 to 16 weights", self.weights),
+            found,
+        })
     }
 
     fn infer(&self, operands: &[&TensorType]) -> Result<Types, InferError> {

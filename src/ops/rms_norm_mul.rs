@@ -3,7 +3,7 @@
 use super::attrs::attributes;
 use super::elementwise::{expect_f32, reference_broadcast};
 use crate::ops::{BoundType, Case, InferError, OpDef, Operand, ReferenceError, RmsNorm, TensorType, Types};
-use crate::tensor::{Bounds, Dim, HostTensor, Shape, Sym};
+use crate::tensor::{Bounds, DType, Dim, HostTensor, Shape, Sym};
 use smallvec::smallvec;
 
 attributes! {
@@ -44,6 +44,8 @@ impl OpDef for RmsNormMul {
         vec![
             Case::new(RmsNormMul { eps: 1e-5 }, vec![x, Operand::f32(&[100])]),
             Case::new(RmsNormMul { eps: 1e-5 }, vec![Operand::f32(&[16, 3, 2]), Operand::f32(&[16])]),
+            Case::new(RmsNormMul { eps: 1e-5 }, vec![Operand::f32(&[1000, 2]), Operand::f32(&[1000])]),
+            Case::new(RmsNormMul { eps: 1e-5 }, vec![Operand::f32(&[8200, 2]), Operand::weight(DType::F32, &[8200])]),
         ]
     }
 }

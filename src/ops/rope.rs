@@ -156,6 +156,10 @@ impl OpDef for Rope {
                 Rope { freq_scale: 0.25, ext_factor: 1.0, n_ctx_orig: 512, ..rope.clone() },
                 vec![x(), positions()],
             ),
+            Case::new(
+                Rope { freq_base: 5e5, ..rope.clone() },
+                vec![x(), Operand::i32(&[Sym::T], &[131071, 1000000, 77])],
+            ),
         ]
     }
 }

@@ -1,6 +1,7 @@
 //! What the integration tests share: where the conformance data stands, and how its files are read.
 #![allow(dead_code)] // each test file uses a part of this
 
+pub mod device;
 pub mod emulator;
 pub mod random_graph;
 pub mod scripted;

@@ -43,8 +43,33 @@ impl Arch {
             "gfx950" => (64, 256, 64 << 10, Matrix::Mfma),
             "sm_80" => (32, 108, 160 << 10, Matrix::Mma),
             "sm_90" => (32, 132, 224 << 10, Matrix::Mma),
+            // The emulator of `kernels/host/`.
+            "host32" => (32, 4, 64 << 10, Matrix::None),
+            "host64" => (64, 4, 64 << 10, Matrix::None),
             _ => return None,
         };
         Some(Arch { name: name.to_string(), wave, units, lds, matrix, blas: false })
     }
+
+    /// The facts of a device that is there, whose code is that of target `objects`.
+    pub(crate) fn of_device(name: &str, objects: &str, wave: usize, units: usize, lds: usize) -> Result<Arch, String> {
+        let like = Arch::of(name).or_else(|| Arch::of(objects)).or_else(|| Arch::of(family(objects)?));
+        let like = like.ok_or_else(|| format!("nothing is known of {name}, whose code would be that of {objects}"))?;
+        if like.wave != wave {
+            return Err(format!("waves of {wave} lanes, where the kernels for {objects} have {}", like.wave));
+        }
+        Ok(Arch { name: name.to_string(), units, lds: lds.max(48 << 10), ..like })
+    }
+}
+
+/// A member of a generic target's family.
+fn family(generic: &str) -> Option<&'static str> {
+    Some(match generic {
+        "gfx9-4-generic" => "gfx942",
+        "gfx9-generic" => "gfx90a",
+        "gfx10-3-generic" => "gfx1030",
+        "gfx11-generic" => "gfx1100",
+        "gfx12-generic" => "gfx1201",
+        _ => return None,
+    })
 }

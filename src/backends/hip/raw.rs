@@ -113,16 +113,9 @@ pub(super) fn row_stride(view: &DeviceView) -> Result<i64, String> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::super::view::View;
+mod tests {
+    use super::super::steps::testing::dense;
     use super::*;
-
-    /// A contiguous tensor at `ptr`.
-    pub fn dense(dtype: DType, ne: [i32; 4], ptr: DevicePtr) -> DeviceView {
-        let row = dtype.row_bytes(ne[0] as usize).unwrap() as i64;
-        let nb2 = row * i64::from(ne[1]);
-        DeviceView { view: View { ptr, ne, nb: [dtype.block_bytes() as i64, row, nb2, nb2 * i64::from(ne[2])] }, dtype }
-    }
 
     /// Name, number, elements and bytes of every `X(…)` line of blocks.h.
     fn types_of_the_header() -> Vec<(String, [usize; 3])> {
@@ -170,7 +163,7 @@ pub(super) mod tests {
 
     #[test]
     fn rows_must_be_equally_far_apart() {
-        let mut view = dense(DType::F32, [8, 3, 2, 1], 0);
+        let mut view = dense(DType::F32, [8, 3, 2, 1]);
         assert_eq!(row_stride(&view), Ok(32));
         view.view.nb[2] = 128;
         assert!(row_stride(&view).is_err());

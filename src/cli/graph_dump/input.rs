@@ -6,9 +6,10 @@ use crate::engine::KvType;
 use crate::graph::Graph;
 use crate::graph::text::{ParseError, parse};
 use crate::models::gguf::Header;
-use crate::models::{Config, GraphOptions, build};
+use crate::models::{Config, GraphOptions, build, build_part};
 use crate::tensor::Bounds;
 use std::io::{IsTerminal, Read};
+use std::ops::Range;
 use std::path::Path;
 
 /// What is dumped.
@@ -70,12 +71,16 @@ impl Input {
         }
     }
 
-    /// The graph for bounds.
-    pub fn graph(&self, bounds: Bounds, kv_type: KvType) -> Result<Graph, Failure> {
+    /// The graph for bounds, of some of a model's layers or of all.
+    pub fn graph(&self, bounds: Bounds, kv_type: KvType, layers: Option<&Range<usize>>) -> Result<Graph, Failure> {
         match self {
             Input::Model { name, header, .. } => {
                 let options = GraphOptions { bounds, kv_type: kv_type.dtype(header) };
-                build(header, &options).map_err(|error| named(name, error.into()))
+                let built = match layers {
+                    Some(layers) => build_part(header, &options, layers.clone()),
+                    None => build(header, &options),
+                };
+                built.map_err(|error| named(name, error.into()))
             }
             Input::Text(graph) => {
                 let mut graph = (**graph).clone();

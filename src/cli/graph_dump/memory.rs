@@ -1,8 +1,8 @@
 //! The memory bill of a session and the largest context that fits into an amount of memory.
 
-use super::Dump;
+use super::{Dump, Input};
 use crate::cli::Failure;
-use crate::engine::KvType;
+use crate::engine::{KvType, layers_that_fit};
 use crate::graph::plan::{MemoryBill, Plan, plan};
 use crate::graph::view::document::Bill;
 use crate::graph::view::{listing, units};
@@ -58,7 +58,7 @@ pub struct Case {
 pub fn session_bill(dump: &Dump, case: Case) -> Result<MemoryBill, Failure> {
     let of = |t: usize| {
         let bounds = Bounds { t, s: case.ctx, r: 1 };
-        let graph = dump.input.graph(bounds, case.kv_type)?;
+        let graph = dump.graph(bounds, case.kv_type)?;
         plan(&graph, bounds, &*dump.target, &dump.options).map(|plan| plan.bill).map_err(Failure::new)
     };
     Ok(MemoryBill::of_session(&of(case.chunk.min(case.ctx))?, &of(1)?))
@@ -93,10 +93,12 @@ impl BillReport {
 pub fn bill_text(dump: &Dump, case: Case) -> Result<String, Failure> {
     let bill = session_bill(dump, case)?;
     let chunk = case.chunk.min(case.ctx);
-    Ok(listing::bill(
-        &bill,
-        &format!("memory of a session with a context of {} and chunks of {chunk} tokens", case.ctx),
-    ))
+    let title = format!(
+        "memory of a session with a context of {} and chunks of {chunk} tokens{}",
+        case.ctx,
+        dump.where_it_is()
+    );
+    Ok(listing::bill(&bill, &title))
 }
 
 /// The answer to `--fit`.
@@ -188,6 +190,14 @@ fn shrink(dump: &Dump, budget: u64, case: Case, bill: &MemoryBill) -> Result<Vec
         if session_bill(dump, Case { chunk, ..case })?.allocated() as u64 <= budget {
             advice.push(format!("--chunk {chunk} fits: smaller prefill steps need a smaller arena and less scratch"));
             break;
+        }
+    }
+    if let (Input::Model { config, .. }, None, true) = (&*dump.input, &dump.layers, dump.target.name() != "cpu") {
+        let part = |layers| session_bill(&Dump { layers: Some(layers), ..dump.clone() }, case);
+        let n = layers_that_fit(config.n_layer, budget, part)?;
+        if n > 0 {
+            let cpu = config.n_layer - n;
+            advice.push(format!("--gpu-layers {n} fits: {cpu} layers and their caches stay in the CPU's memory"));
         }
     }
     if session_bill(dump, Case { kv_type: KvType::F16, ..case })?.allocated() as u64 <= budget {

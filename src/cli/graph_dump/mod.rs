@@ -3,6 +3,7 @@
 mod input;
 mod memory;
 mod profile;
+mod split;
 mod target;
 
 use super::Failure;
@@ -17,7 +18,9 @@ use crate::graph::{Graph, to_dot};
 use crate::tensor::Bounds;
 use clap::{Args, ValueEnum};
 use input::Input;
+use std::ops::Range;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 const BILL_SCHEMA: &str = "rocmforge.bill/1";
 const FIT_SCHEMA: &str = "rocmforge.fit/1";
@@ -113,6 +116,9 @@ Examples:
   graph-dump -m model.gguf --explain blk.0.ffn_up    what became of a node, and why
   graph-dump -m model.gguf --diff glu                what a pass changes
   graph-dump -m model.gguf --fit 16GiB               the largest context that fits
+  graph-dump -m model.gguf --target gfx1100 --bill   what a session takes on a GPU that need not be here
+  graph-dump -m model.gguf --target gfx1100 --gpu-layers 20
+                                                     the first layers on the CPU, the last 20 on the GPU
   graph-dump -m model.gguf --profile --phase prefill where the time goes
   graph-dump graph.txt --stage fused                 the passes on a graph written by hand")]
 pub struct GraphDumpArgs {
@@ -137,6 +143,9 @@ pub struct GraphDumpArgs {
     /// What the plan is made for; no device is needed
     #[arg(long, value_name = "NAME", default_value = "cpu", help_heading = "Target")]
     target: String,
+    /// What --profile runs on.
+    #[command(flatten)]
+    device: super::args::DeviceArgs,
     /// Threads of the target; 0 takes all processors that this process may use
     #[arg(short = 't', long, value_name = "N", default_value_t = 0, value_parser = super::args::threads, help_heading = "Target")]
     threads: usize,
@@ -197,9 +206,12 @@ fn pass_options(args: &GraphDumpArgs) -> PassOptions {
 }
 
 /// The input with what is done to it.
+#[derive(Clone)]
 pub struct Dump {
-    input: Input,
-    target: Box<dyn Target>,
+    input: Rc<Input>,
+    /// Of a model, if not all.
+    layers: Option<Range<usize>>,
+    target: Rc<dyn Target>,
     options: PassOptions,
     bounds: Bounds,
     kv_type: KvType,
@@ -207,14 +219,28 @@ pub struct Dump {
 
 impl Dump {
     fn open(args: &GraphDumpArgs) -> Result<Dump, Failure> {
-        let target = target::target(&args.target, args.threads)?;
+        let target = target::target(&args.target, args.threads)?.into();
         let input = Input::open(args.model.as_deref(), args.file.as_deref())?;
         if args.diff.as_ref().is_some_and(|pass| args.disable.contains(pass)) {
             return Err(Failure::new("--diff shows a pass that --disable leaves out").hint("give one of the two"));
         }
         let bounds = bounds(args, &input)?;
         let options = pass_options(args);
-        Ok(Dump { input, target, options, bounds, kv_type: args.kv_type.into() })
+        let input = Rc::new(input);
+        Ok(Dump { input, layers: None, target, options, bounds, kv_type: args.kv_type.into() })
+    }
+
+    /// The source graph.
+    fn graph(&self, bounds: Bounds, kv_type: KvType) -> Result<Graph, Failure> {
+        self.input.graph(bounds, kv_type, self.layers.as_ref())
+    }
+
+    /// The end of a title: ` on gfx1100, layers 12..32`; empty for a whole model.
+    fn where_it_is(&self) -> String {
+        match &self.layers {
+            Some(layers) => format!(" on {}, layers {}..{}", self.target.name(), layers.start, layers.end),
+            None => String::new(),
+        }
     }
 
     fn case(&self, args: &GraphDumpArgs) -> memory::Case {
@@ -224,7 +250,7 @@ impl Dump {
 
     /// Bits that a weight takes in the file on average.
     fn weight_bits(&self) -> Option<f64> {
-        let Input::Model { header, .. } = &self.input else { return None };
+        let Input::Model { header, .. } = &*self.input else { return None };
         let sum = |f: fn(&crate::models::gguf::TensorInfo) -> u64| header.tensors().iter().map(f).sum::<u64>() as f64;
         Some(8.0 * sum(|t| t.bytes) / sum(|t| t.elements()).max(1.0))
     }
@@ -280,10 +306,13 @@ fn dump(args: &GraphDumpArgs) -> Result<String, Failure> {
         return profile::run(args);
     }
     let dump = Dump::open(args)?;
+    if let Some(n) = args.device.gpu_layers {
+        return split::dump(args, &dump, n);
+    }
     if args.bill || args.fit.is_some() {
         return budget(args, &dump);
     }
-    let source = dump.input.graph(dump.bounds, dump.kv_type)?;
+    let source = dump.graph(dump.bounds, dump.kv_type)?;
     let stages = Stages::new(&source, &*dump.target, &dump.options).map_err(Failure::new)?;
     let asks = args.explain.is_some() || args.diff.is_some() || args.why_not;
     if asks && args.format != GraphFormat::Text {
@@ -325,7 +354,7 @@ fn budget(args: &GraphDumpArgs, dump: &Dump) -> Result<String, Failure> {
     let json = args.format == GraphFormat::Json;
     let case = dump.case(args);
     let line = |text: String| format!("{text}\n");
-    match (&dump.input, args.fit) {
+    match (&*dump.input, args.fit) {
         (Input::Model { config, .. }, Some(budget)) => {
             let (fit, bill) = memory::fit(dump, budget, case, config.n_ctx_train)?;
             Ok(if json { line(to_json(&fit)?) } else { memory::fit_text(&fit, &bill) })
@@ -336,7 +365,7 @@ fn budget(args: &GraphDumpArgs, dump: &Dump) -> Result<String, Failure> {
             Err(Failure::new("--fit needs a model, which has a context").hint("--bill works for a graph's text"))
         }
         (Input::Text(_), None) => {
-            let plan = dump.plan(&dump.input.graph(dump.bounds, dump.kv_type)?)?;
+            let plan = dump.plan(&dump.graph(dump.bounds, dump.kv_type)?)?;
             Ok(match json {
                 true => line(to_json(&memory::BillReport::of_plan(&plan))?),
                 false => listing::bill(&plan.bill, &format!("memory for {}", dump.bounds)),
@@ -360,7 +389,7 @@ fn written(args: &GraphDumpArgs, dump: &Dump, stages: &Stages, source: &Graph) -
             }));
     }
     let session = || -> Option<MemoryBill> {
-        let model = matches!(dump.input, Input::Model { .. });
+        let model = matches!(*dump.input, Input::Model { .. });
         (model && plan.is_some()).then(|| memory::session_bill(dump, dump.case(args)).ok()).flatten()
     };
     let parts = Parts {
@@ -378,7 +407,8 @@ fn written(args: &GraphDumpArgs, dump: &Dump, stages: &Stages, source: &Graph) -
             let mut text = listing::plan(plan, stages, &fold);
             if let Some(bill) = &parts.session {
                 text.push('\n');
-                text.push_str(&listing::bill(bill, "memory of a session (prefill and decode)"));
+                let title = format!("memory of a session (prefill and decode){}", dump.where_it_is());
+                text.push_str(&listing::bill(bill, &title));
             }
             text
         }

@@ -2,9 +2,10 @@
 
 use super::{GraphDumpArgs, GraphFormat, Phase};
 use crate::cli::Failure;
+use crate::cli::args::{DeviceArgs, show_placement};
 use crate::cli::io::{Output, to_json};
 use crate::cli::source::ModelSource;
-use crate::engine::{self, Cancel, LoadOptions, Model, Profile, ProfilePhase};
+use crate::engine::{self, Cancel, LoadOptions, Model, Profile, ProfilePhase, SessionOptions};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -21,6 +22,7 @@ struct Report<'a> {
     schema: &'static str,
     model: &'a str,
     phase: String,
+    device: String,
     threads: usize,
     repetitions: usize,
     memory_bandwidth: Option<f64>,
@@ -30,6 +32,8 @@ struct Report<'a> {
 
 #[derive(Serialize)]
 struct Row {
+    device: String,
+    /// In the plan of its device.
     step: usize,
     node: String,
     op: String,
@@ -46,30 +50,37 @@ struct Row {
 /// Runs the program and writes the report; the trace goes to its own file.
 pub fn run(args: &GraphDumpArgs) -> Result<String, Failure> {
     let source = ModelSource::from_option(args.model.as_deref().or(args.file.as_deref()))?;
-    let load = LoadOptions { threads: args.threads, passes: super::pass_options(args) };
+    let DeviceArgs { device, gpu_layers } = args.device;
+    let session = SessionOptions { context: args.ctx.unwrap_or(0), kv_type: args.kv_type.into(), ..Default::default() };
+    let load = LoadOptions { device, gpu_layers, session, threads: args.threads, passes: super::pass_options(args) };
     let model = Model::from_gguf(source.weights()?, &load, &mut |_| true)?;
+    show_placement(&model);
     let depth = args.ctx.unwrap_or(0).saturating_sub(1);
     let chunk = args.chunk.filter(|&n| n > 0).unwrap_or(512);
     let (phase, name) = match args.phase {
         Some(Phase::Prefill) => (ProfilePhase::Prefill(chunk), format!("prefill of {chunk} tokens")),
         _ => (ProfilePhase::Decode(depth), format!("decode at depth {depth}")),
     };
-    let profile = engine::profile(&model, phase, args.kv_type.into(), args.repetitions, &Cancel::default())?;
-    let bandwidth = engine::read_bandwidth(model.threads(), BANDWIDTH_BUFFER);
+    let profiles = engine::profile(&model, phase, args.kv_type.into(), args.repetitions, &Cancel::default())?;
+    let bandwidth = match model.placement().stages.as_slice() {
+        [(device, _)] if device.threads > 0 => engine::read_bandwidth(device.threads, BANDWIDTH_BUFFER),
+        _ => None,
+    };
     if let Some(path) = &args.trace {
         let mut out = Output::create(path)?;
-        out.write(trace(&profile)?.as_bytes())?;
+        out.write(trace(&profiles)?.as_bytes())?;
         out.finish()?;
     }
     let report = Report {
         schema: SCHEMA,
         model: &model.config().name,
         phase: name,
+        device: model.device(),
         threads: model.threads(),
         repetitions: args.repetitions,
         memory_bandwidth: bandwidth,
-        total_seconds: profile.total().as_secs_f64(),
-        steps: rows(&profile, bandwidth),
+        total_seconds: profiles.iter().map(|p| p.total().as_secs_f64()).sum(),
+        steps: profiles.iter().flat_map(|p| rows(p, bandwidth)).collect(),
     };
     match args.format {
         GraphFormat::Text => Ok(text(&report)),
@@ -86,6 +97,7 @@ fn rows(profile: &Profile, bandwidth: Option<f64>) -> Vec<Row> {
         let rate = |n: u64| if seconds > 0.0 { n as f64 / seconds } else { 0.0 };
         let bytes = s.bytes_read + s.bytes_written;
         Row {
+            device: profile.device.clone(),
             step,
             node: s.node.to_string(),
             op: s.op.name().to_string(),
@@ -103,11 +115,15 @@ fn rows(profile: &Profile, bandwidth: Option<f64>) -> Vec<Row> {
 
 fn text(report: &Report<'_>) -> String {
     let total = report.total_seconds.max(1e-12);
+    let runs_on = match report.threads {
+        0 => report.device.clone(),
+        n if report.device == "cpu" => format!("{n} threads"),
+        n => format!("{}, {n} threads", report.device),
+    };
     let mut out = format!(
-        "{}: {}, {} threads, {:.3} ms in {} steps (medians of {} runs)\n",
+        "{}: {}, {runs_on}, {:.3} ms in {} steps (medians of {} runs)\n",
         report.model,
         report.phase,
-        report.threads,
         total * 1e3,
         report.steps.len(),
         report.repetitions
@@ -159,7 +175,7 @@ fn text(report: &Report<'_>) -> String {
 }
 
 /// Trace events as Perfetto and chrome://tracing read them: times in microseconds.
-fn trace(profile: &Profile) -> Result<String, Failure> {
+fn trace(profiles: &[Profile]) -> Result<String, Failure> {
     #[derive(Serialize)]
     struct Event<'a> {
         name: String,
@@ -173,7 +189,8 @@ fn trace(profile: &Profile) -> Result<String, Failure> {
     }
     let mut at = Duration::ZERO;
     let mut events = Vec::new();
-    for (step, &time) in profile.plan.steps.iter().zip(&profile.times) {
+    let steps = profiles.iter().enumerate().flat_map(|(i, p)| p.plan.steps.iter().zip(&p.times).map(move |s| (i, s)));
+    for (device, (step, &time)) in steps {
         let args = BTreeMap::from([
             ("node", step.node.to_string()),
             ("bytes_read", step.bytes_read.to_string()),
@@ -187,7 +204,7 @@ fn trace(profile: &Profile) -> Result<String, Failure> {
             ts: at.as_secs_f64() * 1e6,
             dur: time.as_secs_f64() * 1e6,
             pid: 1,
-            tid: 1,
+            tid: device as u32 + 1,
             args,
         });
         at += time;

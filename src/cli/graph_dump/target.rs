@@ -1,18 +1,14 @@
 //! `--target`: what plans are made for.
 
 use crate::cli::Failure;
-use crate::engine::TARGETS;
+use crate::engine::{self, TARGETS};
 use crate::graph::plan::Target;
 
 /// The target called `name`; 0 threads are as many as this process may use.
 pub fn target(name: &str, threads: usize) -> Result<Box<dyn Target>, Failure> {
     let available = || std::thread::available_parallelism().map_or(1, |n| n.get());
     let threads = if threads == 0 { available() } else { threads };
-    match TARGETS.iter().find(|t| t.0 == name) {
-        Some((_, make)) => Ok(make(threads)),
-        None => {
-            let names: Vec<&str> = TARGETS.iter().map(|t| t.0).collect();
-            Err(Failure::new(format!("there is no target \"{name}\"")).hint(format!("there is {}", names.join(", "))))
-        }
-    }
+    engine::target(name, threads).ok_or_else(|| {
+        Failure::new(format!("there is no target \"{name}\"")).hint(format!("there is {}", TARGETS.join(", ")))
+    })
 }

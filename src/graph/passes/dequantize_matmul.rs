@@ -42,7 +42,11 @@ impl Pass for DequantizeMatmul {
                 continue;
             }
             let (saved, launches) = if dequantized { (2 * bytes(graph, a), 1) } else { (0, 0) };
-            graph.replace(id, QMatmul { bias: false, residual: false, activation: DType::F32, norm_eps: 0.0 }, &[weight, x])?;
+            graph.replace(
+                id,
+                QMatmul { bias: false, residual: false, activation: DType::F32, norm_eps: 0.0 },
+                &[weight, x],
+            )?;
             cx.applied(graph, id, saved, launches);
             if dequantized && graph.users(Value::first(a.node)).is_empty() {
                 graph.remove(a.node);

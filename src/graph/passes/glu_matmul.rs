@@ -45,8 +45,7 @@ impl Pass for GluMatmul {
                 cx.refused(graph, id, "the weights differ in shape");
                 continue;
             }
-            let wants =
-                |w: Value| cx.activation_type(graph, w);
+            let wants = |w: Value| cx.activation_type(graph, w);
             if wants(gate[0]) != wants(up[0]) {
                 cx.refused(graph, id, "the weights want activations of different types");
                 continue;

@@ -32,9 +32,9 @@ pub trait Capabilities {
     /// `q8_a` where it has an integer kernel, `f16` where it has matrix instructions for halves.
     fn activation_type(&self, weight: DType, k: usize, tokens: usize) -> DType;
 
-    /// Whether matmuls of at most `tokens` tokens normalise their input by themselves, which is worthwhile where a launch costs
-    /// more than doing so in every block.
-    fn norm_in_matmul(&self, _tokens: usize) -> bool {
+    /// Whether a matmul with a weight of this type and rows of `k`, of at most `tokens` tokens, normalises its input by itself, which is
+    /// worthwhile where a launch costs more than doing so in every block.
+    fn norm_in_matmul(&self, _weight: DType, _k: usize, _tokens: usize) -> bool {
         false
     }
 }

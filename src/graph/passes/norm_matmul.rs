@@ -17,9 +17,6 @@ impl Pass for NormMatmul {
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassContext<'_>) -> Result<(), EditError> {
-        if !cx.target.norm_in_matmul(graph.bounds.t) {
-            return Ok(());
-        }
         for id in graph.topological() {
             let mut op = graph.node(id).op.clone();
             let (slot, eps) = match &mut op {
@@ -30,6 +27,13 @@ impl Pass for NormMatmul {
             };
             let mut operands = graph.operands(id);
             let x = operands[slot];
+            let all = (0..operands.len()).filter(|&slot| graph.node(id).op.is_matmul_weight(slot)).all(|slot| {
+                let w = graph.ty(operands[slot]);
+                cx.target.norm_in_matmul(w.dtype, w.shape.row().fixed().unwrap_or(0), graph.bounds.t)
+            });
+            if !all {
+                continue;
+            }
             let Op::RmsNormMul(norm) = &graph.node(x.node).op else { continue };
             if *eps > 0.0 {
                 continue;

@@ -25,6 +25,17 @@ impl MemoryBill {
         }
     }
 
+    /// Of two devices together.
+    pub fn plus(&self, other: &MemoryBill) -> MemoryBill {
+        MemoryBill {
+            weights: self.weights.saturating_add(other.weights),
+            mapped: self.mapped.saturating_add(other.mapped),
+            kv: self.kv.saturating_add(other.kv),
+            arena: self.arena.saturating_add(other.arena),
+            scratch: self.scratch.saturating_add(other.scratch),
+        }
+    }
+
     /// All that is allocated; mapped pages belong to the file and can be dropped by the system.
     pub fn allocated(&self) -> usize {
         self.weights + self.kv + self.arena + self.scratch

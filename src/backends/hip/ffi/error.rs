@@ -43,25 +43,25 @@ pub enum GpuError {
         device: String,
     },
     /// The device, or this process' context on it, is gone; every later call fails too.
-    #[error("{doing}: the device failed: {call} answered {name} ({code}); the program must be started again")]
+    #[error("{doing}: the device failed: {call} answered {code}, {name}; the program must be started again")]
     Lost {
         /// What was being done.
         doing: String,
         /// The driver's function.
         call: &'static str,
-        /// The driver's name of the error.
+        /// The driver's name of the error, and what it says about it.
         name: String,
         /// Its number.
         code: i32,
     },
     /// Any other answer that is not success.
-    #[error("{doing}: {call} answered {name} ({code})")]
+    #[error("{doing}: {call} answered {code}, {name}")]
     Call {
         /// What was being done.
         doing: String,
         /// The driver's function.
         call: &'static str,
-        /// The driver's name of the error.
+        /// The driver's name of the error, and what it says about it.
         name: String,
         /// Its number.
         code: i32,
@@ -87,7 +87,7 @@ impl GpuError {
         matches!(self, GpuError::Lost { .. })
     }
 
-    pub(super) fn refused(doing: &str, reason: impl Into<String>) -> GpuError {
+    pub(in crate::backends::hip) fn refused(doing: &str, reason: impl Into<String>) -> GpuError {
         GpuError::Refused { doing: doing.to_string(), reason: reason.into() }
     }
 }

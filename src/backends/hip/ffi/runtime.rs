@@ -64,6 +64,12 @@ impl Runtime {
         ]
     }
 
+    /// The runtime of one HIP library, e.g. the emulator's.
+    pub fn open_library(path: &std::path::Path) -> Result<Arc<Runtime>, GpuError> {
+        let library = library::open_path(path, "it is the library that was asked for")?;
+        Runtime::new(Platform::Hip, library)
+    }
+
     /// A runtime over a library.
     pub(super) fn new(platform: Platform, library: Opened) -> Result<Arc<Runtime>, GpuError> {
         let advice = error::install(platform);
@@ -167,21 +173,27 @@ impl Runtime {
         }
     }
 
+    /// `hipErrorIllegalAddress: an illegal memory access was encountered`.
     fn error_name(&self, code: Status) -> String {
-        let mut name: *const c_char = std::ptr::null();
+        let (mut name, mut text): (*const c_char, *const c_char) = (std::ptr::null(), std::ptr::null());
         match &self.own {
-            // SAFETY: it takes any number.
-            Own::Hip { hip, .. } => name = unsafe { (hip.hipGetErrorName)(code) },
-            Own::Cuda { cuda, .. } => {
-                // SAFETY: it takes any number, and writes one pointer.
-                let _ = unsafe { (cuda.cuGetErrorName)(code, &mut name) };
-            }
+            // SAFETY: they take any number.
+            Own::Hip { hip, .. } => unsafe {
+                name = (hip.hipGetErrorName)(code);
+                text = (hip.hipGetErrorString)(code);
+            },
+            // SAFETY: they take any number, and write one pointer.
+            Own::Cuda { cuda, .. } => unsafe {
+                let _ = (cuda.cuGetErrorName)(code, &mut name);
+                let _ = (cuda.cuGetErrorString)(code, &mut text);
+            },
         }
-        if name.is_null() {
-            return "an unknown error".to_string();
-        }
-        // SAFETY: the driver's names are constant, and end in zero.
-        unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
+        let read = |text: *const c_char| {
+            // SAFETY: not null, then it is one of the driver's texts, which end in zero; this thread makes no other call meanwhile.
+            (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
+        };
+        let parts: Vec<String> = [read(name), read(text)].into_iter().flatten().collect();
+        if parts.is_empty() { "an unknown error".to_string() } else { parts.join(": ") }
     }
 
     /// The version of the driver for people: `HIP 6.2.41133`, `CUDA 13.0, driver 580.65.06`.

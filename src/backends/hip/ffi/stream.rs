@@ -175,7 +175,7 @@ impl Stream {
         self.work.synchronize()
     }
 
-    /// Runs a kernel over `grid` blocks of `threads` threads, each with `lds` bytes of dynamic LDS.
+    /// Runs a kernel over `grid` blocks of `threads` threads, each block with `lds` bytes of dynamic LDS; nothing if there are no blocks.
     ///
     /// `args` holds the values of the kernel's parameters; parameter `i` begins at `offsets[i]`. With `dependent`, on a device that
     /// can, the kernel may start before the one before it has ended, and waits for it itself (`pdl_wait()`).
@@ -199,14 +199,20 @@ impl Stream {
             let reason = format!("a parameter at byte {at} is not within {} bytes", args.len());
             return Err(GpuError::refused(&format!("launching {}", function.name()), reason));
         }
+        if grid.contains(&0) {
+            return Ok(());
+        }
         if lds > 0 {
             function.allow_lds(lds)?;
         }
         let mut submit = self.submit()?;
         submit.runs(function);
-        // The driver reads through these pointers and keeps none.
+        // The driver reads the values through these pointers and keeps none; the emulator wants them aligned.
+        let mut values: SmallVec<[u128; 24]> = SmallVec::from_elem(0, args.len().div_ceil(16));
+        bytemuck::cast_slice_mut(&mut values)[..args.len()].copy_from_slice(args);
+        let first = values.as_ptr().cast::<u8>();
         let mut parameters: SmallVec<[*mut c_void; 24]> =
-            offsets.iter().map(|&at| args[at as usize..].as_ptr().cast_mut().cast()).collect();
+            offsets.iter().map(|&at| first.wrapping_add(at as usize).cast_mut().cast()).collect();
         let (parameters, stream) = (parameters.as_mut_ptr(), self.work.raw.0);
         let none = std::ptr::null_mut();
         let (status, call) = match &device.runtime.own {
@@ -218,7 +224,7 @@ impl Stream {
                 let block = [threads, 1, 1];
                 let config =
                     CUlaunchConfig { grid, block, shared_bytes: lds, stream, attributes: &mut attribute, count: 1 };
-                // SAFETY: the function's module is held; every parameter points into `args`, whose layout is the kernel's by this method's
+                // SAFETY: the function's module is held; every parameter points into `values`, whose layout is the kernel's by this method's
                 // contract; config and attribute live through the call.
                 (unsafe { launch(&config, function.raw.0, parameters, none) }, "cuLaunchKernelEx")
             }

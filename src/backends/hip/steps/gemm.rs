@@ -5,6 +5,7 @@ use crate::backends::hip::arch::Arch;
 use crate::backends::hip::ffi::GemmF16;
 use crate::backends::hip::gemm_choice::{BF16, F16, RAW, Tile, Variant, choose};
 use crate::backends::hip::launch::{Kernel, Launches};
+use crate::backends::hip::planes::PlaneLayout;
 use crate::backends::hip::raw::kernels_of;
 use crate::backends::hip::view::{DevicePtr, DeviceView, View};
 use crate::backends::hip::weights::Planes;
@@ -21,8 +22,6 @@ const SLAB_ROWS: usize = 128;
 const PARTS: usize = 4;
 /// Threads of `gemm_dequantize_…` and `gemm_finish`.
 const THREADS: u32 = 256;
-/// Rows of at least so many elements are in planes where their type has planes.
-const SURELY_PLANES: usize = 1024;
 /// Blocks of a grid in y and z.
 const MOST_BLOCKS: usize = 65535;
 
@@ -113,30 +112,11 @@ pub(super) fn scratch_bytes(step: &Step, bounds: &Bounds, arch: &Arch) -> usize 
     let of = |p: &ProductSlots| {
         let weight = &step.operands[p.weight].ty;
         let (k, n) = (size(p.weight)[0], size(p.weight)[1]);
-        // Short rows of a type with planes may be in the file's blocks.
-        let in_planes = expanded_by_gemm(weight.dtype) && k >= SURELY_PLANES;
-        if in_planes && !arch.blas { 0 } else { slab(n, k, t, p.gated.is_some()).bytes }
+        let format = PlaneLayout::of(weight.dtype, n, k).map_or(RAW, |layout| layout.format);
+        let in_kernel = GEMM.iter().any(|(f, _)| *f == format);
+        if in_kernel && !arch.blas { 0 } else { slab(n, k, t, p.gated.is_some()).bytes }
     };
     slots.products.iter().map(of).max().unwrap_or(0)
-}
-
-/// Types whose planes `gemm` reads.
-fn expanded_by_gemm(dtype: DType) -> bool {
-    matches!(
-        dtype,
-        DType::F16
-            | DType::Q8_0
-            | DType::Q4_0
-            | DType::Q4_1
-            | DType::Q5_0
-            | DType::Q5_1
-            | DType::Q4K
-            | DType::Q5K
-            | DType::Q6K
-            | DType::Iq4Nl
-            | DType::Iq4Xs
-            | DType::Mxfp4
-    )
 }
 
 /// How a matrix is cut into slabs.

@@ -2,6 +2,7 @@
 //! for floats. The kernels are those of `kernels/common/matvec_raw.h`.
 
 use super::StepArgs;
+use super::elementwise::activation;
 use crate::backends::hip::launch::Launches;
 use crate::backends::hip::raw::{kernels_of, raw_matrix, row_stride};
 use crate::backends::hip::view::{DevicePtr, DeviceView};
@@ -20,21 +21,24 @@ const MAX_GROUPS: usize = 256;
 const BLOCKS_PER_UNIT: usize = 4;
 
 /// `RawActivations` of matvec_raw.h.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 #[repr(C)]
-struct Activations {
+pub(super) struct Activations {
     data: DevicePtr,
     row_bytes: i64,
+    norm: DevicePtr,
+    eps: f32,
     kind: i32,
     rounded: i32,
     tokens: i32,
     chunk_groups: i32,
+    unused: i32,
 }
 
 /// `RawResult` of matvec_raw.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
-struct RawResult {
+pub(super) struct RawResult {
     out: DevicePtr,
     out_stride: i64,
     bias: DevicePtr,
@@ -44,7 +48,7 @@ struct RawResult {
     blocks: i32,
 }
 
-const _: () = assert!(size_of::<Activations>() == 32 && size_of::<RawResult>() == 48);
+const _: () = assert!(size_of::<Activations>() == 48 && size_of::<RawResult>() == 48);
 
 /// One product: operands and result by their place in the step.
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,6 +57,8 @@ pub(super) struct Product {
     pub x: usize,
     pub bias: Option<usize>,
     pub residual: Option<usize>,
+    /// The factor of a normalisation of `x`, and its `eps`.
+    pub norm: Option<(usize, f32)>,
     pub result: usize,
     /// The result holds the gate's product, and becomes this function of it times this product.
     pub gated: Option<Activation>,
@@ -75,24 +81,33 @@ fn products(op: &Op) -> Result<Vec<Product>, String> {
         DType::Q8A => Ok(true),
         other => Err(format!("activations are not rounded to {other} on the device")),
     };
+    let norm = |slot: usize, eps: f32| (eps > 0.0).then_some((slot, eps));
     Ok(match op {
         Op::QMatmul(op) => vec![Product {
             weight: 0,
             x: 1,
             bias: op.bias.then_some(2),
             residual: op.residual.then_some(2 + usize::from(op.bias)),
+            norm: norm(2 + usize::from(op.bias) + usize::from(op.residual), op.norm_eps),
             rounded: rounded(op.activation)?,
             ..Product::default()
         }],
         Op::QMatmulGroup(op) => {
             let rounded = rounded(op.activation)?;
+            let norm = norm(op.norm_slot(), op.norm_eps);
             let bias = |i| op.bias.then_some(1 + op.weights + i);
             (0..op.weights)
-                .map(|i| Product { weight: 1 + i, x: 0, bias: bias(i), result: i, rounded, ..Product::default() })
+                .map(|i| Product { weight: 1 + i, x: 0, bias: bias(i), result: i, norm, rounded, ..Product::default() })
                 .collect()
         }
         Op::GluQMatmul(op) => {
-            let gate = Product { weight: 1, x: 0, rounded: rounded(op.activation)?, ..Product::default() };
+            let gate = Product {
+                weight: 1,
+                x: 0,
+                norm: norm(3, op.norm_eps),
+                rounded: rounded(op.activation)?,
+                ..Product::default()
+            };
             vec![gate, Product { weight: 2, gated: Some(op.act), ..gate }]
         }
         other => return Err(format!("{} is no product with a raw matrix", other.name())),
@@ -103,7 +118,7 @@ fn products(op: &Op) -> Result<Vec<Product>, String> {
 pub(super) fn launch(product: &Product, s: &StepArgs<'_>, out: &mut Launches) -> Result<(), String> {
     let kernels = kernels_of(s.operands[product.weight].dtype)?.matvec;
     let matrix = raw_matrix(s, product.weight)?;
-    let (x, result) = (&s.operands[product.x], &s.results[product.result]);
+    let x = &s.operands[product.x];
     let tokens = x.rows();
     if matrix.rows == 0 || tokens == 0 {
         return Ok(());
@@ -113,13 +128,26 @@ pub(super) fn launch(product: &Product, s: &StepArgs<'_>, out: &mut Launches) ->
     let chunk = (matrix.k as usize).div_ceil(32).clamp(1, MAX_GROUPS / tile);
     let tiles = (matrix.rows as usize).div_ceil(TEAMS * team_rows);
     let blocks = tiles.min(s.arch.units * BLOCKS_PER_UNIT);
+    let (mut activations, mut sums) = operands(product, s)?;
+    (activations.chunk_groups, sums.blocks) = (chunk as i32, blocks as i32);
+    let lds = tile * chunk * GROUP_BYTES;
+    out.add(kernel, [blocks, tokens.div_ceil(tile), 1], THREADS).lds(lds).arg(matrix).arg(activations).arg(sums);
+    Ok(())
+}
+
+/// What kernels need to know of a product's activations and of where its sums go.
+pub(super) fn operands(product: &Product, s: &StepArgs<'_>) -> Result<(Activations, RawResult), String> {
+    let (x, result) = (&s.operands[product.x], &s.results[product.result]);
     let activations = Activations {
         data: x.view.ptr,
         row_bytes: row_stride(x)?,
+        norm: product.norm.map_or(0, |(i, _)| s.operands[i].view.ptr),
+        eps: product.norm.map_or(0.0, |(_, eps)| eps),
         kind: activation_number(x.dtype)?,
         rounded: i32::from(product.rounded && x.dtype == DType::F32),
-        tokens: tokens as i32,
-        chunk_groups: chunk as i32,
+        tokens: x.rows() as i32,
+        chunk_groups: 0,
+        unused: 0,
     };
     let (bias, residual) = (product.bias.map(|i| &s.operands[i]), product.residual.map(|i| &s.operands[i]));
     let sums = RawResult {
@@ -128,12 +156,10 @@ pub(super) fn launch(product: &Product, s: &StepArgs<'_>, out: &mut Launches) ->
         bias: bias.map_or(0, |b| b.view.ptr),
         residual: residual.map_or(0, |r| r.view.ptr),
         residual_stride: residual.map_or(Ok(0), float_stride)?,
-        act: product.gated.map_or(0, |act| 1 + act as i32),
-        blocks: blocks as i32,
+        act: product.gated.map_or(0, |act| 1 + activation(act)),
+        blocks: 0,
     };
-    let lds = tile * chunk * GROUP_BYTES;
-    out.add(kernel, [blocks, tokens.div_ceil(tile), 1], THREADS).lds(lds).arg(matrix).arg(activations).arg(sums);
-    Ok(())
+    Ok((activations, sums))
 }
 
 /// `DTYPE_…` of the activations that the kernels read.
@@ -156,21 +182,12 @@ fn float_stride(view: &DeviceView) -> Result<i64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backends::hip::Arch;
-    use crate::backends::hip::raw::tests::dense;
+    use crate::backends::hip::steps::testing::{dense, step};
     use crate::ops::{GluQMatmul, QMatmul, QMatmulGroup};
-    use crate::tensor::Bounds;
-
-    const NO_WEIGHTS: [Option<&'static crate::backends::hip::weights::DeviceWeight>; 4] = [None; 4];
 
     fn launched(op: impl Into<Op>, operands: &[DeviceView], results: &[DeviceView]) -> Result<Launches, String> {
-        let bounds = Bounds { t: 1, s: 1, r: 1 };
-        let arch = Arch::of("gfx1100").unwrap();
-        let (weights, scratch, fault) = (&NO_WEIGHTS[..operands.len()], 0, 0);
-        let (index, bounds, limits) = (0, &bounds, &bounds);
-        let s = StepArgs { operands, results, weights, arch: &arch, scratch, fault, index, bounds, limits };
-        let mut out = Launches::default();
-        launches(&op.into(), &s, &mut out).map(|()| out)
+        let op = op.into();
+        step(operands, results, |s, out| launches(&op, s, out))
     }
 
     fn names(out: &Launches) -> Vec<&str> {
@@ -178,7 +195,7 @@ mod tests {
     }
 
     fn qmatmul(activation: DType) -> QMatmul {
-        QMatmul { bias: false, residual: false, activation }
+        QMatmul { bias: false, residual: false, activation, norm_eps: 0.0 }
     }
 
     #[test]
@@ -188,9 +205,6 @@ mod tests {
         assert!(header.contains(&format!("#define MATVEC_TEAM {}\n", THREADS as usize / TEAMS)));
         assert!(header.contains(&format!("#define MATVEC_GROUP_WORDS {}\n", GROUP_BYTES / 4)));
         assert!(header.contains(&format!("DTYPE_q8_a = {};", activation_number(DType::Q8A).unwrap())));
-        for (i, &f) in Activation::ALL.iter().enumerate() {
-            assert_eq!(f as usize, i, "the kernels know {} by its place in the list", f.word());
-        }
     }
 
     #[test]
@@ -198,9 +212,9 @@ mod tests {
         for (tokens, kernel, rows) in
             [(1, "matvec_raw_q2_K_1", 1), (2, "matvec_raw_q2_K_8", 1), (17, "matvec_raw_q2_K_8", 3)]
         {
-            let w = dense(DType::Q2K, [16384, 100, 1, 1], 0x1000);
-            let x = dense(DType::F32, [16384, tokens, 1, 1], 0x2000);
-            let y = dense(DType::F32, [100, tokens, 1, 1], 0x3000);
+            let w = dense(DType::Q2K, [16384, 100, 1, 1]);
+            let x = dense(DType::F32, [16384, tokens, 1, 1]);
+            let y = dense(DType::F32, [100, tokens, 1, 1]);
             let out = launched(qmatmul(DType::F32), &[w, x], &[y]).unwrap();
             assert_eq!(names(&out), [kernel]);
             assert_eq!(out.list[0].grid[1..], [rows, 1]);
@@ -210,24 +224,24 @@ mod tests {
 
     #[test]
     fn a_group_is_a_launch_for_each_weight_and_a_gated_product_two_in_place() {
-        let x = dense(DType::F32, [64, 1, 1, 1], 0x10);
-        let weights = [DType::Q8_0, DType::F16, DType::Bf16].map(|t| dense(t, [64, 8, 1, 1], 0x20));
-        let y = [1, 2, 3].map(|i| dense(DType::F32, [8, 1, 1, 1], i));
-        let group = QMatmulGroup { weights: 3, bias: false, activation: DType::Q8A };
+        let x = dense(DType::F32, [64, 1, 1, 1]);
+        let weights = [DType::Q8_0, DType::F16, DType::Bf16].map(|t| dense(t, [64, 8, 1, 1]));
+        let y = [dense(DType::F32, [8, 1, 1, 1]); 3];
+        let group = QMatmulGroup { weights: 3, bias: false, activation: DType::Q8A, norm_eps: 0.0 };
         let out = launched(group, &[x, weights[0], weights[1], weights[2]], &y).unwrap();
         assert_eq!(names(&out), ["matvec_raw_q8_0_1", "matvec_raw_f16_1", "matvec_raw_bf16_1"]);
-        let glu = GluQMatmul { act: Activation::Gelu, activation: DType::F32 };
+        let glu = GluQMatmul { act: Activation::Gelu, activation: DType::F32, norm_eps: 0.0 };
         let out = launched(glu, &[x, weights[0], weights[1]], &y[..1]).unwrap();
         assert_eq!(names(&out), ["matvec_raw_q8_0_1", "matvec_raw_f16_1"]);
     }
 
     #[test]
     fn what_the_kernels_do_not_read_is_refused_by_name() {
-        let x = dense(DType::Bf16, [64, 1, 1, 1], 0);
-        let (w, y) = (dense(DType::F32, [64, 8, 1, 1], 0), dense(DType::F32, [8, 1, 1, 1], 0));
+        let x = dense(DType::Bf16, [64, 1, 1, 1]);
+        let (w, y) = (dense(DType::F32, [64, 8, 1, 1]), dense(DType::F32, [8, 1, 1, 1]));
         assert!(launched(qmatmul(DType::F32), &[w, x], &[y]).unwrap_err().contains("bf16"));
-        let x = dense(DType::F32, [64, 1, 1, 1], 0);
-        let w = dense(DType::I8, [64, 8, 1, 1], 0);
+        let x = dense(DType::F32, [64, 1, 1, 1]);
+        let w = dense(DType::I8, [64, 8, 1, 1]);
         assert!(launched(qmatmul(DType::F32), &[w, x], &[y]).unwrap_err().contains("i8"));
     }
 }

@@ -1,5 +1,6 @@
 //! Steps: from bound views to kernel launches, one file an op. Pure functions: what cannot be launched is said here, at lowering.
 
+mod attention;
 mod concat;
 mod cont;
 mod dequantize;
@@ -11,6 +12,7 @@ mod kv_mask;
 mod matmul;
 mod matvec_raw;
 mod norm;
+mod qmatmul;
 mod quantize;
 mod rope;
 mod rope_kv_append;
@@ -22,6 +24,7 @@ use super::arch::Arch;
 use super::launch::Launches;
 use super::view::{DevicePtr, DeviceView};
 use super::weights::DeviceWeight;
+use crate::graph::plan::{Plan, Step};
 use crate::ops::Op;
 use crate::tensor::{Bounds, DType};
 
@@ -47,9 +50,95 @@ pub(crate) struct StepArgs<'a> {
     pub limits: &'a Bounds,
 }
 
+/// Scratch memory of a plan: a part that attention keeps zeroed between steps, a part that each step uses as it likes, what chooses
+/// tokens after a decode step, and the fault record at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Scratch {
+    attention: usize,
+    others: usize,
+    chooser: usize,
+    /// The plan's bound of S, where it is for one token.
+    positions: usize,
+}
+
+/// Where what chooses tokens lies in the scratch (`kernels/sample.hip`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ChooserPlaces {
+    /// `DecodeState`.
+    pub state: usize,
+    /// The best of each block.
+    pub partial: usize,
+    /// `Bias`es.
+    pub biases: usize,
+    /// Chosen ids, one a position.
+    pub chosen: usize,
+    /// Random numbers, one a position.
+    pub draws: usize,
+}
+
+/// Blocks of `sample_greedy` at most.
+pub(crate) const CHOOSER_BLOCKS: usize = 256;
+/// Tokens with a bias at most.
+pub(crate) const MOST_BIASES: usize = 1024;
+
+impl Scratch {
+    /// What the steps of a plan need.
+    pub fn of(plan: &Plan, arch: &Arch) -> Scratch {
+        let most = |attention: bool| {
+            let of = plan.steps.iter().filter(|s| matches!(s.op, Op::Attention(_)) == attention);
+            of.map(|s| scratch_bytes(s, &plan.bounds, arch)).max().unwrap_or(0).next_multiple_of(256)
+        };
+        let decodes = plan.bounds.t == 1 && plan.bounds.r == 1 && plan.inputs.iter().any(|p| p.name == "tokens");
+        let positions = if decodes { plan.bounds.s } else { 0 };
+        let mut scratch = Scratch { attention: most(true), others: most(false), chooser: 0, positions };
+        scratch.chooser = scratch.chooser().map_or(0, |p| p.draws + 4 * positions - p.state).next_multiple_of(256);
+        scratch
+    }
+
+    /// Where a step's scratch begins.
+    pub fn offset(&self, step: &Step) -> usize {
+        if matches!(step.op, Op::Attention(_)) { 0 } else { self.attention }
+    }
+
+    /// Where what chooses tokens lies, for plans of one token of a model.
+    pub fn chooser(&self) -> Option<ChooserPlaces> {
+        if self.positions == 0 {
+            return None;
+        }
+        let state = self.attention + self.others;
+        let partial = state + 256;
+        let biases = partial + 8 * CHOOSER_BLOCKS;
+        let chosen = biases + 8 * MOST_BIASES;
+        Some(ChooserPlaces { state, partial, biases, chosen, draws: chosen + 4 * self.positions })
+    }
+
+    /// Where the fault record lies.
+    pub fn fault(&self) -> usize {
+        self.attention + self.others + self.chooser
+    }
+
+    /// Bytes in all.
+    pub fn bytes(&self) -> usize {
+        self.fault() + 256
+    }
+}
+
+/// Bytes of scratch that a step needs.
+fn scratch_bytes(step: &Step, bounds: &Bounds, arch: &Arch) -> usize {
+    match &step.op {
+        Op::QMatmul(_) | Op::QMatmulGroup(_) | Op::GluQMatmul(_) => {
+            qmatmul::scratch_bytes(step, bounds).max(gemm::scratch_bytes(step, bounds, arch))
+        }
+        Op::Attention(_) => attention::scratch_bytes(step, bounds, arch),
+        _ => 0,
+    }
+}
+
 /// Appends the launches of a step, or says why the device cannot run it.
 pub(crate) fn launches(op: &Op, s: &StepArgs<'_>, out: &mut Launches) -> Result<(), String> {
+    raw_weights(op, s)?;
     match op {
+        Op::Attention(op) => attention::launches(op, s, out),
         Op::Add(_) => elementwise::binary(&elementwise::ADD, s, out),
         Op::Sub(_) => elementwise::binary(&elementwise::SUB, s, out),
         Op::Mul(_) => elementwise::binary(&elementwise::MUL, s, out),
@@ -77,9 +166,19 @@ pub(crate) fn launches(op: &Op, s: &StepArgs<'_>, out: &mut Launches) -> Result<
         Op::GetRows(_) => get_rows::launches(s, out),
         Op::Dequantize(_) => dequantize::launches(s, out),
         Op::QMatmul(_) | Op::QMatmulGroup(_) | Op::GluQMatmul(_) if gemm::serves(op, s) => gemm::launches(op, s, out),
-        Op::QMatmul(_) | Op::QMatmulGroup(_) | Op::GluQMatmul(_) => matvec_raw::launches(op, s, out),
+        Op::QMatmul(_) | Op::QMatmulGroup(_) | Op::GluQMatmul(_) => qmatmul::launches(op, s, out),
         op => Err(format!("there is no device kernel for {}", op.name())),
     }
+}
+
+/// Weights whose elements the op reads must be on the device as the file has them.
+fn raw_weights(op: &Op, s: &StepArgs<'_>) -> Result<(), String> {
+    for (i, (view, weight)) in s.operands.iter().zip(s.weights).enumerate() {
+        if weight.is_some() && view.view.ptr == 0 && !op.is_matmul_weight(i) {
+            return Err(format!("operand {i}, a weight of {}, is on the device for matmuls only", view.dtype));
+        }
+    }
+    Ok(())
 }
 
 /// The views must be f32 with the elements of a row side by side.

@@ -193,7 +193,9 @@ pub(crate) fn prepare(step: &Step, packed: &[Option<&PackedMatrix>]) -> Result<E
             let (angles, scale) = rope_angles(rope, &[]);
             Ok(Extra::Angles(angles, scale))
         }
-        Op::Quantize(q) if q.to != DType::Q8A => Err(format!("it quantizes to q8_a only, not {}", q.to)),
+        Op::Quantize(q) if !matches!(q.to, DType::Q8A | DType::F16 | DType::Bf16) => {
+            Err(format!("it quantizes to q8_a, f16 and bf16 only, not {}", q.to))
+        }
         Op::Input(_) | Op::Weight(_) | Op::State(_) => Err("a source is no step".to_string()),
         Op::Reshape(_) | Op::Permute(_) | Op::Slice(_) => Err("a view is no step".to_string()),
         _ => Ok(Extra::None),

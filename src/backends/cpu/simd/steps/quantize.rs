@@ -1,7 +1,9 @@
-//! `quantize`: activations as int8 blocks for the integer kernels.
+//! `quantize`: activations as int8 blocks for the integer kernels, or as halves.
 
 use super::{View, Worker};
 use crate::backends::cpu::simd::activations::quantize_q8a;
+use crate::backends::cpu::simd::vector;
+use crate::tensor::DType;
 
 /// # Safety
 /// The module's contract.
@@ -26,6 +28,21 @@ pub(super) unsafe fn run(x: &View, out: &View, worker: &Worker<'_>) {
             )
         };
         debug_assert!(blocks.end * block_bytes <= row_bytes);
-        quantize_q8a(worker.level, &src[blocks.start * block..blocks.end * block], dst);
+        let src = &src[blocks.start * block..blocks.end * block];
+        if out.dtype == DType::Q8A {
+            quantize_q8a(worker.level, src, dst);
+        } else {
+            // SAFETY: as many halves as floats.
+            unsafe {
+                vector::convert(
+                    worker.level,
+                    DType::F32,
+                    out.dtype,
+                    src.as_ptr() as *const u8,
+                    dst.as_mut_ptr(),
+                    src.len(),
+                );
+            }
+        }
     }
 }

@@ -44,6 +44,7 @@ table! {
     /// Functions that only CUDA has in this form.
     Cuda {
         fn cuGetErrorName(error: CUresult, name: *mut *const c_char) -> CUresult;
+        fn cuGetErrorString(error: CUresult, text: *mut *const c_char) -> CUresult;
         fn cuDevicePrimaryCtxRetain(context: *mut CUcontext, device: CUdevice) -> CUresult;
         fn cuDevicePrimaryCtxRelease_v2(device: CUdevice) -> CUresult;
         fn cuCtxSetCurrent(context: CUcontext) -> CUresult;

@@ -88,6 +88,7 @@ table! {
         fn hipSetDevice(device: i32) -> hipError_t;
         fn hipRuntimeGetVersion(version: *mut i32) -> hipError_t;
         fn hipGetErrorName(error: hipError_t) -> *const c_char;
+        fn hipGetErrorString(error: hipError_t) -> *const c_char;
     }
 }
 

@@ -1,0 +1,770 @@
+//! [`HipProgram`]: a plan with its device memory. A run binds sizes, makes the launches of all steps and submits them to one stream.
+//!
+//! The launches of a plan for one token do not depend on how full the caches are, where its kernels read the position from device
+//! memory. Such a plan is captured as a graph when it runs for the second time, and replayed from then on.
+
+use super::arch::Arch;
+use super::ffi::{Blas, Buffer, Device, Event, Function, GemmF16, GpuError, Graph, Pinned, Stream};
+use super::kernels::Kernels;
+use super::launch::{Command, Kernel, Launch, Launches};
+use super::steps::{self, CHOOSER_BLOCKS, ChooserPlaces, MOST_BIASES, Scratch, StepArgs};
+use super::view::{DevicePtr, DeviceView, View};
+use super::weights::{DeviceWeight, HipWeights};
+use super::{device_error, run_error};
+use crate::backends::{BackendError, DecodeRun, DeviceSampling, Program, States};
+use crate::graph::plan::{Layout, MemoryBill, Place, Plan, Step};
+use crate::ops::{Op, TensorType};
+use crate::tensor::{Bounds, DType};
+use bytemuck::{Pod, Zeroable};
+use std::any::Any;
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// The KV caches of a session, in device memory.
+pub(crate) struct HipStates {
+    states: Vec<(String, TensorType, Buffer)>,
+    stream: Arc<Stream>,
+}
+
+impl HipStates {
+    /// Zeroed states for a plan.
+    pub fn new(stream: &Arc<Stream>, plan: &Plan) -> Result<HipStates, BackendError> {
+        let mut states = Vec::with_capacity(plan.states.len());
+        for slot in &plan.states {
+            let purpose = format!("KV cache \"{}\"", slot.name);
+            let buffer = zeroed(stream, slot.bytes).map_err(|e| device_error(&purpose, slot.bytes, e))?;
+            states.push((slot.name.clone(), slot.ty.clone(), buffer));
+        }
+        Ok(HipStates { states, stream: Arc::clone(stream) })
+    }
+}
+
+impl States for HipStates {
+    fn bytes(&self) -> usize {
+        self.states.iter().map(|s| s.2.len()).sum()
+    }
+
+    fn write(&mut self, index: usize, values: &[u8]) -> Result<(), BackendError> {
+        let (name, _, buffer) =
+            self.states.get(index).filter(|s| values.len() <= s.2.len()).ok_or(BackendError::Foreign("states"))?;
+        self.stream.upload_now(buffer, 0, values).map_err(|e| run_error(name, e))
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+/// Device memory of zeros.
+fn zeroed(stream: &Stream, bytes: usize) -> Result<Buffer, GpuError> {
+    let buffer = Buffer::new(stream.device(), bytes)?;
+    stream.memset(&buffer, 0..bytes, 0)?;
+    Ok(buffer)
+}
+
+/// Where a view begins.
+#[derive(Clone, Copy)]
+enum Base {
+    Arena(usize),
+    State(usize),
+    Weight(DevicePtr),
+}
+
+/// A view with symbolic sizes.
+struct Symbolic {
+    base: Base,
+    ty: TensorType,
+    layout: Layout,
+}
+
+struct Prepared {
+    op: Op,
+    name: String,
+    /// Its operands, then its results, in the list of views.
+    views: Range<usize>,
+    operands: usize,
+    weights: Vec<Option<DeviceWeight>>,
+    scratch: DevicePtr,
+}
+
+struct Port {
+    name: String,
+    offset: usize,
+    bytes: usize,
+    ty: TensorType,
+    /// Where it lies in the pinned memory.
+    host: usize,
+}
+
+/// What a program submits.
+enum Work {
+    Launch(Arc<Function>, Launch),
+    Product(Arc<Mutex<Blas>>, GemmF16),
+}
+
+/// What was made for sizes and states; the step of each.
+struct Bound {
+    bounds: Bounds,
+    states: Vec<DevicePtr>,
+    launches: Vec<(usize, Work)>,
+}
+
+/// A lowered plan.
+pub(crate) struct HipProgram {
+    arch: Arc<Arch>,
+    kernels: Arc<Kernels>,
+    stream: Arc<Stream>,
+    /// There where `arch.blas` says so.
+    blas: Option<Arc<Mutex<Blas>>>,
+    bounds: Bounds,
+    bound: Bounds,
+    steps: Vec<Prepared>,
+    symbolic: Vec<Symbolic>,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
+    states: Vec<(String, TensorType, usize)>,
+    arena: Buffer,
+    scratch: Buffer,
+    /// Where the fault record lies in the scratch.
+    fault: usize,
+    /// Inputs, one after the other.
+    upload: Pinned,
+    /// The inputs that were set since the last run.
+    dirty: Vec<usize>,
+    /// Outputs, then the fault record.
+    download: Pinned,
+    fault_host: usize,
+    /// Chosen ids on their way to the host.
+    fetch: [Pinned; 2],
+    results: Vec<f32>,
+    result_ranges: Vec<Range<usize>>,
+    current: Option<Bound>,
+    /// Whether the launches are the same for every S.
+    steady: bool,
+    graph: Option<Graph>,
+    /// Where what chooses tokens lies in the scratch, for programs that can.
+    chooser: Option<Chooser>,
+    /// A step with the choice of the next token.
+    choosing: Option<(Choosing, Graph)>,
+    profiling: bool,
+    times: Vec<Duration>,
+    /// Keeps what the launches point to.
+    _weights: Arc<HipWeights>,
+}
+
+impl HipProgram {
+    /// Allocates the arena and the scratch, and makes the launches once to see whether all steps can run.
+    pub fn new(
+        plan: &Plan,
+        weights: Arc<HipWeights>,
+        arch: &Arc<Arch>,
+        kernels: &Arc<Kernels>,
+        stream: &Arc<Stream>,
+        blas: Option<Arc<Mutex<Blas>>>,
+    ) -> Result<HipProgram, BackendError> {
+        let device: &Arc<Device> = stream.device();
+        let memory = |purpose: &str, bytes: usize| zeroed(stream, bytes).map_err(|e| device_error(purpose, bytes, e));
+        let pinned = |purpose: &str, bytes| Pinned::new(device, bytes).map_err(|e| device_error(purpose, bytes, e));
+        for output in &plan.outputs {
+            let o = &output.operand;
+            if !matches!(o.place, Place::Arena(_)) || o.ty.dtype != DType::F32 || !o.layout.is_contiguous(&o.ty) {
+                return Err(unsupported(
+                    &arch.name,
+                    &output.name,
+                    "an output must be a contiguous f32 result: add a `cont`",
+                ));
+            }
+        }
+        let scratch = Scratch::of(plan, arch);
+        let (inputs, input_bytes) = ports(plan, &plan.inputs);
+        let (outputs, output_bytes) = ports(plan, &plan.outputs);
+        let mut program = HipProgram {
+            arch: Arc::clone(arch),
+            kernels: Arc::clone(kernels),
+            stream: Arc::clone(stream),
+            blas,
+            bounds: plan.bounds,
+            bound: plan.bounds,
+            steps: Vec::with_capacity(plan.steps.len()),
+            symbolic: Vec::new(),
+            inputs,
+            outputs,
+            states: plan.states.iter().map(|s| (s.name.clone(), s.ty.clone(), s.bytes)).collect(),
+            arena: memory("the arena of activations", plan.arena.bytes)?,
+            scratch: memory("scratch memory of the steps", scratch.bytes())?,
+            fault: scratch.fault(),
+            upload: pinned("staging memory of the inputs", input_bytes)?,
+            dirty: Vec::new(),
+            download: pinned("staging memory of the outputs", output_bytes + 64)?,
+            fault_host: output_bytes,
+            fetch: [
+                pinned("staging memory of chosen tokens", 4 * MOST_AHEAD)?,
+                pinned("staging memory of chosen tokens", 4 * MOST_AHEAD)?,
+            ],
+            results: Vec::new(),
+            result_ranges: Vec::new(),
+            current: None,
+            steady: false,
+            graph: None,
+            chooser: Chooser::of(plan, &scratch),
+            choosing: None,
+            profiling: false,
+            times: Vec::new(),
+            _weights: Arc::clone(&weights),
+        };
+        for step in &plan.steps {
+            let prepared = program.prepare(plan, step, &weights, &scratch)?;
+            program.steps.push(prepared);
+        }
+        // Made-up addresses of the states: what can be launched does not depend on them.
+        let states: Vec<DevicePtr> = program.states.iter().map(|_| program.arena.ptr()).collect();
+        let most = program.launches(&plan.bounds, &states)?;
+        let least = Bounds { s: 1, ..plan.bounds };
+        program.steady = plan.bounds.t == 1 && plan.bounds.r <= 1 && most == program.launches(&least, &states)?;
+        Ok(program)
+    }
+
+    fn prepare(
+        &mut self,
+        plan: &Plan,
+        step: &Step,
+        weights: &HipWeights,
+        scratch: &Scratch,
+    ) -> Result<Prepared, BackendError> {
+        let name = step.describe();
+        let first = self.symbolic.len();
+        let mut of_operands = Vec::with_capacity(step.operands.len());
+        for (slot, operand) in step.operands.iter().chain(&step.results).enumerate() {
+            let mut weight = None;
+            let base = match operand.place {
+                Place::Arena(b) => Base::Arena(plan.buffers[b.index()].offset),
+                Place::State(s) => Base::State(s.index()),
+                Place::Weight(w) => {
+                    let of = &plan.weights[w.index()].name;
+                    let found = *weights.get(of).ok_or_else(|| BackendError::Weight {
+                        name: of.clone(),
+                        reason: "it was not loaded for this use".to_string(),
+                    })?;
+                    weight = Some(found);
+                    Base::Weight(found.raw.unwrap_or(0))
+                }
+            };
+            if slot < step.operands.len() {
+                of_operands.push(weight);
+            }
+            self.symbolic.push(Symbolic { base, ty: operand.ty.clone(), layout: operand.layout.clone() });
+        }
+        Ok(Prepared {
+            op: step.op.clone(),
+            name,
+            views: first..self.symbolic.len(),
+            operands: step.operands.len(),
+            weights: of_operands,
+            scratch: self.scratch.ptr() + scratch.offset(step) as u64,
+        })
+    }
+
+    fn view(&self, symbolic: &Symbolic, states: &[DevicePtr], bounds: &Bounds) -> DeviceView {
+        let base = match symbolic.base {
+            Base::Arena(offset) => self.arena.ptr() + offset as u64,
+            Base::State(i) => states[i],
+            Base::Weight(ptr) => ptr,
+        };
+        let ptr = if base == 0 { 0 } else { base + symbolic.layout.offset(bounds) as u64 };
+        let ne = symbolic.ty.shape.eval(bounds).map(|n| n as i32);
+        let nb = symbolic.layout.strides(bounds).map(|n| n as i64);
+        DeviceView { view: View { ptr, ne, nb }, dtype: symbolic.ty.dtype }
+    }
+
+    /// The launches of all steps for these sizes.
+    fn launches(&self, bounds: &Bounds, states: &[DevicePtr]) -> Result<Vec<(usize, Command)>, BackendError> {
+        let mut all = Vec::with_capacity(self.steps.len() + 16);
+        let mut views = Vec::with_capacity(16);
+        for (index, step) in self.steps.iter().enumerate() {
+            views.clear();
+            views.extend(self.symbolic[step.views.clone()].iter().map(|s| self.view(s, states, bounds)));
+            let (operands, results) = views.split_at(step.operands);
+            let weights: Vec<Option<&DeviceWeight>> = step.weights.iter().map(Option::as_ref).collect();
+            let args = StepArgs {
+                operands,
+                results,
+                weights: &weights,
+                arch: &self.arch,
+                scratch: step.scratch,
+                fault: self.scratch.ptr() + self.fault as u64,
+                index: index as i32,
+                bounds,
+                limits: &self.bounds,
+            };
+            let mut out = Launches::default();
+            steps::launches(&step.op, &args, &mut out)
+                .map_err(|reason| unsupported(&self.arch.name, &step.name, &reason))?;
+            all.extend(out.commands().into_iter().map(|command| (index, command)));
+        }
+        Ok(all)
+    }
+
+    /// Makes `self.current` what these sizes and states need.
+    fn bind(&mut self, bounds: &Bounds, states: &[DevicePtr]) -> Result<(), BackendError> {
+        let fits = |b: &Bound| b.states == states && (b.bounds == *bounds || self.steady);
+        if self.current.as_ref().is_some_and(fits) {
+            return Ok(());
+        }
+        let bounds = if self.steady { self.bounds } else { *bounds };
+        let mut launches = Vec::new();
+        for (step, command) in self.launches(&bounds, states)? {
+            let failed = |e| run_error(&self.steps[step].name, e);
+            let work = match command {
+                Command::Launch(launch) => Work::Launch(self.kernels.get(launch.kernel).map_err(failed)?, launch),
+                Command::Product(product) => match &self.blas {
+                    Some(blas) => Work::Product(Arc::clone(blas), product),
+                    None => {
+                        return Err(unsupported(&self.arch.name, &self.steps[step].name, "there is no BLAS library"));
+                    }
+                },
+            };
+            launches.push((step, work));
+        }
+        self.current = Some(Bound { bounds, states: states.to_vec(), launches });
+        self.graph = None;
+        self.choosing = None;
+        Ok(())
+    }
+
+    fn submit(&self, (step, work): &(usize, Work)) -> Result<(), BackendError> {
+        let submitted = match work {
+            Work::Launch(function, launch) => {
+                let args = &launch.args;
+                self.stream.launch(
+                    function,
+                    launch.grid,
+                    launch.threads,
+                    launch.lds,
+                    args.bytes(),
+                    args.offsets(),
+                    true,
+                )
+            }
+            Work::Product(blas, product) => {
+                blas.lock().unwrap_or_else(PoisonError::into_inner).gemm_f16(&self.stream, product)
+            }
+        };
+        submitted.map_err(|e| run_error(&self.steps[*step].name, e))
+    }
+
+    fn submit_all(&mut self, cancel: &AtomicBool) -> Result<(), BackendError> {
+        let Some(current) = &self.current else { return Ok(()) };
+        if self.steady && !self.profiling {
+            if let Some(graph) = &self.graph {
+                return self.stream.replay(graph).map_err(|e| run_error("the captured steps", e));
+            }
+            self.stream.begin_capture().map_err(|e| run_error("capturing the steps", e))?;
+            let submitted = current.launches.iter().try_for_each(|launch| self.submit(launch));
+            let graph = self.stream.end_capture().map_err(|e| run_error("capturing the steps", e));
+            submitted?;
+            let graph = self.graph.insert(graph?);
+            return self.stream.replay(graph).map_err(|e| run_error("the captured steps", e));
+        }
+        if self.profiling {
+            return self.submit_timed();
+        }
+        for launch in &current.launches {
+            if cancel.load(Ordering::Relaxed) {
+                return Err(BackendError::Cancelled);
+            }
+            self.submit(launch)?;
+        }
+        Ok(())
+    }
+
+    /// Submits with an event before each step.
+    fn submit_timed(&mut self) -> Result<(), BackendError> {
+        let Some(current) = &self.current else { return Ok(()) };
+        let failed = |e| run_error("timing the steps", e);
+        let mut marks = Vec::with_capacity(self.steps.len() + 1);
+        let mut next = 0;
+        for step in 0..=self.steps.len() {
+            let mark = Event::new(self.stream.device(), true).map_err(failed)?;
+            self.stream.record(&mark).map_err(failed)?;
+            marks.push(mark);
+            while next < current.launches.len() && current.launches[next].0 == step {
+                self.submit(&current.launches[next])?;
+                next += 1;
+            }
+        }
+        self.stream.synchronize().map_err(failed)?;
+        let times: Result<Vec<_>, _> = marks.windows(2).map(|w| w[1].elapsed(&w[0])).collect();
+        self.times = times.map_err(failed)?;
+        Ok(())
+    }
+}
+
+impl Program for HipProgram {
+    fn set_input(&mut self, index: usize, values: &[u8]) -> Result<(), BackendError> {
+        let Some(port) = self.inputs.get(index) else {
+            return Err(BackendError::Input {
+                name: format!("#{index}"),
+                reason: "there is no such input".to_string(),
+            });
+        };
+        if values.len() > port.bytes {
+            let reason = format!("{} bytes, the plan holds {}", values.len(), port.bytes);
+            return Err(BackendError::Input { name: port.name.clone(), reason });
+        }
+        let host = self.upload.as_mut_slice().map_err(|e| run_error(&port.name, e))?;
+        host[port.host..][..values.len()].copy_from_slice(values);
+        if !self.dirty.contains(&index) {
+            self.dirty.push(index);
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, states: &mut dyn States, bounds: &Bounds, cancel: &AtomicBool) -> Result<(), BackendError> {
+        let states = self.own(states)?;
+        if bounds.t > self.bounds.t || bounds.s > self.bounds.s || bounds.r > self.bounds.r {
+            let reason = format!("{bounds} exceeds the plan's {}", self.bounds);
+            return Err(BackendError::Input { name: "bounds".to_string(), reason });
+        }
+        let steady = self.steady;
+        // A step without tokens or rows whose logits are wanted is not what was captured.
+        self.steady = steady && (bounds.t, bounds.r) == (self.bounds.t, self.bounds.r);
+        let outcome = self.run_bound(&states, bounds, cancel);
+        self.steady = steady;
+        outcome
+    }
+
+    fn output(&self, index: usize) -> &[f32] {
+        self.result_ranges.get(index).map_or(&[], |r| &self.results[r.clone()])
+    }
+
+    fn decode_many(
+        &mut self,
+        states: &mut dyn States,
+        run: &DecodeRun<'_>,
+        each: &mut dyn FnMut(u32) -> bool,
+    ) -> Option<Result<usize, BackendError>> {
+        let chooser = self.chooser.filter(|_| self.steady && !self.profiling)?;
+        let how = Choosing::of(&run.sampling)?;
+        if run.sampling.bias.len() > MOST_BIASES || run.position + run.count > self.bounds.s {
+            return None;
+        }
+        Some(self.choose_many(states, run, &chooser, &how, each))
+    }
+
+    fn allocated(&self) -> MemoryBill {
+        MemoryBill { arena: self.arena.len(), scratch: self.scratch.len(), ..MemoryBill::default() }
+    }
+
+    fn set_profiling(&mut self, on: bool) {
+        self.profiling = on;
+        self.times.clear();
+    }
+
+    fn step_times(&self) -> Vec<Duration> {
+        self.times.clone()
+    }
+}
+
+impl HipProgram {
+    fn run_bound(&mut self, states: &[DevicePtr], bounds: &Bounds, cancel: &AtomicBool) -> Result<(), BackendError> {
+        self.bind(bounds, states)?;
+        self.bound = *bounds;
+        for &index in &self.dirty {
+            let port = &self.inputs[index];
+            let bytes = port.ty.bytes(bounds).unwrap_or(0).min(port.bytes);
+            self.stream
+                .upload(&self.arena, port.offset, &self.upload, port.host..port.host + bytes)
+                .map_err(|e| run_error(&port.name, e))?;
+        }
+        self.dirty.clear();
+        let submitted = self.submit_all(cancel);
+        if submitted.is_err() {
+            let _ = self.stream.synchronize();
+            return submitted;
+        }
+        let failed = |e| run_error("reading the results", e);
+        for port in &self.outputs {
+            let bytes = port.ty.bytes(bounds).unwrap_or(0).min(port.bytes);
+            self.stream
+                .download(&mut self.download, port.host, &self.arena, port.offset..port.offset + bytes)
+                .map_err(failed)?;
+        }
+        self.check_fault()?;
+        let host = self.download.as_slice().map_err(failed)?;
+        self.results.clear();
+        self.result_ranges.clear();
+        for port in &self.outputs {
+            let bytes = port.ty.bytes(bounds).unwrap_or(0).min(port.bytes);
+            let start = self.results.len();
+            self.results.extend(
+                host[port.host..][..bytes].chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
+            );
+            self.result_ranges.push(start..self.results.len());
+        }
+        Ok(())
+    }
+}
+
+/// Fixed places of what chooses tokens, as offsets in the scratch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Chooser {
+    places: ChooserPlaces,
+    /// Where the logits lie in the arena, and how many there are.
+    logits: usize,
+    vocabulary: usize,
+}
+
+/// `DecodeState` of `kernels/sample.hip`.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+struct DecodeState {
+    token: u32,
+    position: i32,
+    done: u32,
+    failed: i32,
+    arrived: u32,
+    biases: u32,
+    unused: [u32; 2],
+}
+
+/// `Sampling` of `kernels/sample.hip`; a temperature of 0 takes the largest logit.
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+struct Choosing {
+    temperature: f32,
+    top_k: i32,
+    top_p: f32,
+    min_p: f32,
+}
+
+/// The most candidates that `sample_top` sorts.
+const MOST_CANDIDATES: usize = 1024;
+/// Threads of the kernels that choose, blocks of `sample_greedy`.
+const CHOOSER_THREADS: u32 = 256;
+/// The most tokens whose ids are fetched at once, while as many more are evaluated.
+const MOST_AHEAD: usize = 8;
+
+impl Choosing {
+    /// How a device does it, if it can.
+    fn of(sampling: &DeviceSampling<'_>) -> Option<Choosing> {
+        let DeviceSampling { temperature, top_k, top_p, min_p, .. } = *sampling;
+        if temperature <= 0.0 {
+            return Some(Choosing { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0 });
+        }
+        (1..=MOST_CANDIDATES).contains(&top_k).then_some(Choosing { temperature, top_k: top_k as i32, top_p, min_p })
+    }
+}
+
+impl Chooser {
+    fn of(plan: &Plan, scratch: &Scratch) -> Option<Chooser> {
+        let places = scratch.chooser()?;
+        let [output] = &plan.outputs[..] else { return None };
+        let known = |name: &str| ["tokens", "positions", "kv_slot", "kv_start", "rows"].contains(&name);
+        let ids = plan.inputs.iter().all(|p| p.operand.ty.dtype == DType::I32 && known(&p.name));
+        let Place::Arena(buffer) = output.operand.place else { return None };
+        let logits = plan.buffers[buffer.index()].offset + output.operand.layout.offset(&plan.bounds);
+        let vocabulary = output.operand.ty.shape.elements(&plan.bounds)?;
+        (ids && plan.inputs.iter().any(|p| p.name == "tokens") && vocabulary > 0).then_some(Chooser {
+            places,
+            logits,
+            vocabulary,
+        })
+    }
+}
+
+impl HipProgram {
+    /// The addresses of this program's states.
+    fn own(&self, states: &mut dyn States) -> Result<Vec<DevicePtr>, BackendError> {
+        let states = states.as_any_mut().downcast_mut::<HipStates>().ok_or(BackendError::Foreign("states"))?;
+        let same = states.states.len() == self.states.len()
+            && states.states.iter().zip(&self.states).all(|(a, b)| a.0 == b.0 && a.1 == b.1 && a.2.len() == b.2);
+        if !same {
+            return Err(BackendError::Foreign("states"));
+        }
+        Ok(states.states.iter().map(|s| s.2.ptr()).collect())
+    }
+
+    /// The launches before and after the steps, which write a step's inputs and choose the next token.
+    fn chooser_launches(&self, chooser: &Chooser, how: &Choosing) -> (Launches, Launches) {
+        let at = |offset: usize| self.scratch.ptr() + offset as u64;
+        let kernel = |name| Kernel { file: "sample", name };
+        let p = &chooser.places;
+        let logits = self.arena.ptr() + chooser.logits as u64;
+        let n = chooser.vocabulary as i32;
+        let (mut before, mut after) = (Launches::default(), Launches::default());
+        let advance = before.add(kernel("decode_advance"), [1, 1, 1], 64).arg(at(p.state));
+        for name in ["tokens", "positions", "kv_slot", "kv_start", "rows"] {
+            let port = self.inputs.iter().find(|p| p.name == name);
+            advance.arg(port.map_or(0, |p| self.arena.ptr() + p.offset as u64));
+        }
+        after
+            .add(kernel("sample_bias"), [1, 1, 1], CHOOSER_THREADS)
+            .arg(at(p.state))
+            .arg(at(p.biases))
+            .arg(logits)
+            .arg(n);
+        if how.temperature > 0.0 {
+            let top = after.add(kernel("sample_top"), [1, 1, 1], CHOOSER_THREADS);
+            top.arg(at(p.state)).arg(at(p.chosen)).arg(at(p.draws)).arg(logits).arg(n).arg(*how);
+        } else {
+            let blocks = chooser.vocabulary.div_ceil(4 * CHOOSER_THREADS as usize).clamp(1, CHOOSER_BLOCKS);
+            let greedy = after.add(kernel("sample_greedy"), [blocks, 1, 1], CHOOSER_THREADS);
+            greedy.arg(at(p.state)).arg(at(p.chosen)).arg(at(p.partial)).arg(logits).arg(n).arg(blocks as i32);
+        }
+        (before, after)
+    }
+
+    /// Captures a step between its inputs and the choice of the next token.
+    fn capture_choosing(&mut self, chooser: &Chooser, how: &Choosing) -> Result<(), BackendError> {
+        let doing = "capturing the choice of tokens";
+        let (before, after) = self.chooser_launches(chooser, how);
+        let load = |list: Launches| -> Result<Vec<(Arc<Function>, Launch)>, BackendError> {
+            list.list
+                .into_iter()
+                .map(|l| Ok((self.kernels.get(l.kernel).map_err(|e| run_error(doing, e))?, l)))
+                .collect()
+        };
+        let (before, after) = (load(before)?, load(after)?);
+        let run = |(f, l): &(Arc<Function>, Launch)| {
+            let args = &l.args;
+            self.stream
+                .launch(f, l.grid, l.threads, l.lds, args.bytes(), args.offsets(), true)
+                .map_err(|e| run_error(doing, e))
+        };
+        self.stream.begin_capture().map_err(|e| run_error(doing, e))?;
+        let steps = self.current.as_ref().map_or(&[][..], |c| &c.launches);
+        let submitted = before
+            .iter()
+            .try_for_each(run)
+            .and_then(|()| steps.iter().try_for_each(|launch| self.submit(launch)))
+            .and_then(|()| after.iter().try_for_each(run));
+        let graph = self.stream.end_capture().map_err(|e| run_error(doing, e));
+        submitted?;
+        self.choosing = Some((*how, graph?));
+        Ok(())
+    }
+
+    fn choose_many(
+        &mut self,
+        states: &mut dyn States,
+        run: &DecodeRun<'_>,
+        chooser: &Chooser,
+        how: &Choosing,
+        each: &mut dyn FnMut(u32) -> bool,
+    ) -> Result<usize, BackendError> {
+        let states = self.own(states)?;
+        self.bind(&self.bounds.clone(), &states)?;
+        if self.choosing.as_ref().is_none_or(|(h, _)| h != how) {
+            self.capture_choosing(chooser, how)?;
+        }
+        let failed = |e| run_error("choosing tokens", e);
+        let p = chooser.places;
+        let state = DecodeState {
+            token: run.token,
+            position: run.position as i32,
+            biases: run.sampling.bias.len() as u32,
+            ..DecodeState::default()
+        };
+        let upload = |at: usize, bytes: &[u8]| self.stream.upload_now(&self.scratch, at, bytes).map_err(failed);
+        upload(p.state, bytemuck::bytes_of(&state))?;
+        let biases: Vec<u32> = run.sampling.bias.iter().flat_map(|(id, bias)| [*id, bias.to_bits()]).collect();
+        upload(p.biases, bytemuck::cast_slice(&biases))?;
+        upload(p.draws, bytemuck::cast_slice(run.sampling.draws))?;
+        let (mut submitted, mut given, mut ahead, mut turn) = (0, 0, 1, 0);
+        // While the ids of one batch are fetched, the next one runs.
+        let mut running: VecDeque<(usize, Range<usize>, Event)> = VecDeque::with_capacity(2);
+        loop {
+            while running.len() < 2 && submitted < run.count && !run.cancel.load(Ordering::Relaxed) {
+                let batch = submitted..(submitted + ahead).min(run.count);
+                let Some((_, graph)) = &self.choosing else { break };
+                for _ in batch.clone() {
+                    self.stream.replay(graph).map_err(failed)?;
+                }
+                let (from, to) = (p.chosen + 4 * batch.start, p.chosen + 4 * batch.end);
+                self.stream.download(&mut self.fetch[turn], 0, &self.scratch, from..to).map_err(failed)?;
+                let done = Event::new(self.stream.device(), false).map_err(failed)?;
+                self.stream.record(&done).map_err(failed)?;
+                submitted = batch.end;
+                running.push_back((turn, batch, done));
+                (ahead, turn) = ((2 * ahead).min(MOST_AHEAD), 1 - turn);
+            }
+            let Some((turn, batch, done)) = running.pop_front() else { break };
+            if !self.hand_out(turn, batch, &done, &mut given, each)? {
+                break;
+            }
+        }
+        self.stream.synchronize().map_err(failed)?;
+        self.check_fault()?;
+        Ok(given)
+    }
+
+    /// Waits for a batch and hands its tokens out; `false` when nobody wants more.
+    fn hand_out(
+        &self,
+        turn: usize,
+        batch: Range<usize>,
+        done: &Event,
+        given: &mut usize,
+        each: &mut dyn FnMut(u32) -> bool,
+    ) -> Result<bool, BackendError> {
+        let failed = |e| run_error("choosing tokens", e);
+        done.synchronize().map_err(failed)?;
+        let host = self.fetch[turn].as_slice().map_err(failed)?;
+        for bytes in host[..4 * batch.len()].chunks_exact(4) {
+            let id = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+            if id == u32::MAX {
+                let reason = "a logit is NaN or infinite, or no token has one".to_string();
+                return Err(BackendError::Step { node: "choosing a token".to_string(), reason });
+            }
+            *given += 1;
+            if !each(id) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Looks at the fault record of finished work.
+    fn check_fault(&mut self) -> Result<(), BackendError> {
+        let failed = |e| run_error("reading the results", e);
+        self.stream
+            .download(&mut self.download, self.fault_host, &self.scratch, self.fault..self.fault + 8)
+            .map_err(failed)?;
+        self.stream.synchronize().map_err(failed)?;
+        let host = self.download.as_slice().map_err(failed)?;
+        let word = |at: usize| u32::from_le_bytes([host[at], host[at + 1], host[at + 2], host[at + 3]]);
+        let (step, index) = (word(self.fault_host), word(self.fault_host + 4) as i32);
+        if step == 0 {
+            return Ok(());
+        }
+        self.stream.memset(&self.scratch, self.fault..self.fault + 8, 0).map_err(failed)?;
+        let node = self.steps.get(step as usize - 1).map_or_else(String::new, |s| s.name.clone());
+        Err(BackendError::Index { node, index: index.into() })
+    }
+}
+
+/// The ports of a plan, and the bytes of pinned memory that they take together.
+fn ports(plan: &Plan, ports: &[crate::graph::plan::Port]) -> (Vec<Port>, usize) {
+    let mut host = 0;
+    let list = ports
+        .iter()
+        .map(|p| {
+            let offset = match p.operand.place {
+                Place::Arena(b) => plan.buffers[b.index()].offset + p.operand.layout.offset(&plan.bounds),
+                _ => 0,
+            };
+            let bytes = p.operand.ty.bytes(&plan.bounds).unwrap_or(0);
+            let port = Port { name: p.name.clone(), offset, bytes, ty: p.operand.ty.clone(), host };
+            host += bytes.next_multiple_of(64);
+            port
+        })
+        .collect();
+    (list, host)
+}
+
+fn unsupported(backend: &str, node: &str, reason: &str) -> BackendError {
+    BackendError::Unsupported { backend: backend.to_string(), node: node.to_string(), reason: reason.to_string() }
+}
