@@ -86,7 +86,8 @@ impl HipBackend {
         let info = device.info();
         let failed = |reason| BackendError::NoDevice { reason: format!("{}: {reason}", info.name), present: true };
         let objects = objects::resolve(&info.arch).map_err(failed)?;
-        let mut arch = Arch::of_device(&info.arch, objects, info.wave, info.units, info.lds_per_block).map_err(failed)?;
+        let mut arch =
+            Arch::of_device(&info.arch, objects, info.wave, info.units, info.lds_per_block).map_err(failed)?;
         let stream = Stream::new(&device).map_err(|e| run_error("opening a GPU", e))?;
         let blas = if gemm_choice::wants_library(&arch) { Blas::open(&stream).ok() } else { None };
         arch.blas = blas.is_some();
