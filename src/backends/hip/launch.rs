@@ -65,13 +65,6 @@ impl Launch {
     }
 }
 
-/// A kernel launch, or a product by the BLAS library.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Command {
-    Launch(Launch),
-    Product(GemmF16),
-}
-
 /// What a step runs, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Launches {
@@ -87,22 +80,6 @@ impl Launches {
         self.list.push(Launch { kernel, grid, threads, lds: 0, args: Args::default() });
         let last = self.list.len() - 1;
         &mut self.list[last]
-    }
-
-    /// Launches and products in order, without launches of no blocks.
-    pub fn commands(self) -> Vec<Command> {
-        let mut products = self.products.into_iter().peekable();
-        let mut commands = Vec::with_capacity(self.list.len());
-        for (i, launch) in self.list.into_iter().enumerate() {
-            while let Some((_, product)) = products.next_if(|(after, _)| *after <= i) {
-                commands.push(Command::Product(product));
-            }
-            if launch.grid.iter().all(|&n| n > 0) {
-                commands.push(Command::Launch(launch));
-            }
-        }
-        commands.extend(products.map(|(_, product)| Command::Product(product)));
-        commands
     }
 
     /// Appends a product by the BLAS library.

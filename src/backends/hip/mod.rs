@@ -35,9 +35,8 @@ pub struct HipBackend {
     target: HipTarget,
     arch: Arc<Arch>,
     kernels: Arc<Kernels>,
+    blas: Arc<Mutex<Option<Blas>>>,
     stream: Arc<Stream>,
-    /// The vendor's BLAS library, where it is there and worth using.
-    blas: Option<Arc<Mutex<Blas>>>,
 }
 
 impl HipBackend {
@@ -89,14 +88,15 @@ impl HipBackend {
         let mut arch =
             Arch::of_device(&info.arch, objects, info.wave, info.units, info.lds_per_block).map_err(failed)?;
         let stream = Stream::new(&device).map_err(|e| run_error("opening a GPU", e))?;
+        // Without the library products run on the kernels of this crate.
         let blas = if gemm_choice::wants_library(&arch) { Blas::open(&stream).ok() } else { None };
         arch.blas = blas.is_some();
         Ok(HipBackend {
+            blas: Arc::new(Mutex::new(blas)),
             target: HipTarget::new(arch.clone()),
             arch: Arc::new(arch),
             kernels: Arc::new(Kernels::new(device, objects)),
             stream: Arc::new(stream),
-            blas: blas.map(|blas| Arc::new(Mutex::new(blas))),
         })
     }
 
@@ -137,7 +137,7 @@ impl Backend for HipBackend {
     fn lower(&self, plan: &Plan, weights: &LoadedWeights) -> Result<Box<dyn Program>, BackendError> {
         let weights: Arc<dyn Any + Send + Sync> = Arc::clone(weights) as _;
         let weights = weights.downcast::<HipWeights>().map_err(|_| BackendError::Foreign("weights"))?;
-        Ok(Box::new(HipProgram::new(plan, weights, &self.arch, &self.kernels, &self.stream, self.blas.clone())?))
+        Ok(Box::new(HipProgram::new(plan, weights, &self.arch, &self.kernels, &self.blas, &self.stream)?))
     }
 }
 
