@@ -16,6 +16,8 @@ use bytemuck::{Pod, Zeroable};
 
 /// Bytes of scratch for expanded weights, at most; a matrix that is larger is multiplied in slabs of rows.
 const SLAB: usize = 128 << 20;
+/// Bytes of scratch for the sums of a gated product, at most.
+const SUMS: usize = 64 << 20;
 /// Rows of a slab are a multiple of this.
 const SLAB_ROWS: usize = 128;
 /// Matrices that one launch takes.
@@ -128,12 +130,14 @@ struct Slab {
     bytes: usize,
 }
 
+/// Slabs of equal size, as few as the limits allow.
 fn slab(n: usize, k: usize, t: usize, gated: bool) -> Slab {
-    let row = 2 * k + if gated { 4 * t } else { 0 };
-    let most = (SLAB / row.max(1) / SLAB_ROWS * SLAB_ROWS).max(SLAB_ROWS);
-    let rows = n.min(most);
+    let sums_row = if gated { 4 * t } else { 0 };
+    let most = (SLAB / (2 * k).max(1)).min(SUMS.checked_div(sums_row).unwrap_or(usize::MAX));
+    let slabs = n.div_ceil((most / SLAB_ROWS * SLAB_ROWS).max(SLAB_ROWS)).max(1);
+    let rows = n.div_ceil(slabs).next_multiple_of(SLAB_ROWS).min(n);
     let sums = (rows * 2 * k).next_multiple_of(256);
-    Slab { rows, sums, bytes: sums + if gated { rows * 4 * t } else { 0 } }
+    Slab { rows, sums, bytes: sums + rows * sums_row }
 }
 
 /// The places of a product's operands.
@@ -496,8 +500,9 @@ mod tests {
             names(&out),
             ["dequantize_iq2_xxs_f16", "gemm_f16_large", "dequantize_iq2_xxs_f16", "gemm_f16_large"]
         );
-        assert_eq!(slab(10000, 8192, 300, false), Slab { rows: 8192, sums: 128 << 20, bytes: 128 << 20 });
-        assert!(slab(10000, 8192, 300, true).bytes <= SLAB + 256);
+        assert_eq!(slab(10000, 8192, 300, false), Slab { rows: 5120, sums: 80 << 20, bytes: 80 << 20 });
+        let gated = slab(28672, 8192, 4096, true);
+        assert!(gated.rows == 4096 && gated.bytes <= SLAB + SUMS, "{gated:?}");
     }
 
     #[test]
