@@ -91,7 +91,7 @@ impl HipBackend {
             Arch::of_device(&info.arch, objects, info.wave, info.units, info.lds_per_block).map_err(failed)?;
         let stream = Stream::new(&device).map_err(|e| run_error("opening a GPU", e))?;
         // Without the library products run on the kernels of this crate.
-        let blas = Blas::open(&stream).ok();
+        let blas = if gemm_choice::wants_library(&arch) { Blas::open(&stream).ok() } else { None };
         arch.blas = blas.is_some();
         Ok(HipBackend {
             blas: Arc::new(Mutex::new(blas)),
