@@ -31,6 +31,7 @@ impl Pass for QuantizeActivations {
                 Op::QMatmul(op) => (1, &mut op.activation),
                 Op::QMatmulGroup(op) => (0, &mut op.activation),
                 Op::GluQMatmul(op) => (0, &mut op.activation),
+                Op::QkvRopeAppend(op) => (0, &mut op.group.activation),
                 _ => continue,
             };
             let mut operands = graph.operands(id);
