@@ -1,15 +1,30 @@
 // dequantize: out = the f32 values of a tensor of raw blocks; to half for products on matrix units.
 //
-// x: [k, rows…] of any type and strides; out: contiguous, f32 or half, of the same shape. A thread takes 32 elements of a row.
+// x: [k, rows…] of any type and strides; out: contiguous, f32 or half, of the same shape. A thread takes 32 elements.
 // Grid: x ⌈rows · ⌈k / 32⌉ / 128⌉. LDS: 18 KiB (f32), 10 KiB (half): each wave turns its values round there, so that its lanes write
 // neighbouring 16-byte words. Bound by the bytes written.
 #include "common/blocks.h"
 #include "common/store_groups.h"
 
+// Rows of floats whose length is a multiple of 4: neighbouring lanes take neighbouring quads.
+template <class Float, class Out> DEVICE void convert_floats(const Float*, const View& x, Out* out) {
+    int k = x.ne[0], quads = k / 4, total = quads * x.ne[1] * x.ne[2] * x.ne[3];
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        int q = (block_x() * 8 + i) * STORE_THREADS + thread_id(), row = q / quads;
+        if (q >= total) continue;
+        const Float* source = (const Float*)at(x, 0, row % x.ne[1], row / x.ne[1] % x.ne[2], row / x.ne[1] / x.ne[2]);
+        store_quad(out + 4 * (i64)q, load_float_quad(source, q % quads * 4, k, has_aligned_quads(source, k)));
+    }
+}
+
 template <int TYPE, class Out> DEVICE void dequantize(const View& x, Out* out, u32* tile) {
     pdl_trigger();
     pdl_wait();
     int k = x.ne[0], groups = div_up(k, 32), total = groups * x.ne[1] * x.ne[2] * x.ne[3];
+    if constexpr (BlockFormat<TYPE>::elements == 1) {
+        if (k % 4 == 0) return convert_floats((const typename FloatOf<TYPE>::type*)nullptr, x, out);
+    }
     int index = block_x() * STORE_THREADS + thread_id();
     int row = index / groups, group = index % groups;
     float values[32];

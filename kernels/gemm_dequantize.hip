@@ -1,7 +1,9 @@
-// gemm_dequantize: rows of planes as f16, row after row, for a product by the BLAS library.
+// What a product by the BLAS library needs around it.
 //
-// Grid: 256 threads a block, a thread writes 8 of the 32 elements of a block (16 bytes, neighbours side by side). k is a multiple of 32.
-// Bound by the bytes written.
+// gemm_dequantize: rows of planes as f16, row after row. 256 threads a block, a thread writes 8 of the 32 elements of a block (16 bytes,
+// neighbours side by side). k is a multiple of 32. Bound by the bytes written.
+// gemm_finish: out[t][n] = sums[t][n] (+ bias[n]) (+ residual[t][n]), or act(out) times it; sums may be out. Grid (n / 1024, t), 256 threads,
+// four elements each. Bound by memory.
 #include "common/gemm.h"
 
 template <int F> DEVICE void dequantize_quarter(const Planes& w, half_t* out, int first, int rows) {
@@ -59,3 +61,12 @@ DEQUANTIZE(q6_k, FORMAT_Q6_K)
 DEQUANTIZE(iq4_nl, FORMAT_IQ4_NL)
 DEQUANTIZE(iq4_xs, FORMAT_IQ4_XS)
 DEQUANTIZE(mxfp4, FORMAT_MXFP4)
+
+KERNEL(gemm_finish, 256, (GemmPart p, const float* sums, int sums_stride, int act)) {
+    const int t = block_y(), n = (block_x() * 256 + thread_id()) * 4;
+    pdl_trigger();
+    pdl_wait();
+    const float* from = sums + (i64)t * sums_stride + n;
+    float* out = p.out + (i64)t * p.out_stride + n;
+    for (int e = 0; e < 4 && n + e < p.n; e++) out[e] = gemm_result(from[e], p, act, out[e], t, n + e);
+}

@@ -3,7 +3,7 @@
 
 mod support;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -385,4 +385,56 @@ fn wrong_arguments() {
     let broken = folder.path().join("broken.txt");
     std::fs::write(&broken, [0xff, 0xfe]).unwrap();
     fails(&graph_dump(&[text(&broken)], ""), 1, &["neither a GGUF file nor UTF-8"]);
+}
+
+#[test]
+#[cfg(feature = "hip")]
+fn plans_for_gpus_need_none() {
+    let model = model(&LLAMA_1B);
+    for target in ["gfx1030", "gfx1100", "gfx90a", "gfx942", "gfx950", "gfx1201", "sm_80", "sm_90"] {
+        let bill = model.json(&["--target", target, "--bill"]);
+        let (weights, kv) = (bill["bill"]["weights"].as_u64().unwrap(), bill["bill"]["kv"].as_u64().unwrap());
+        assert!(weights > 0 && kv > 0, "{target}: {bill}");
+        assert_eq!(bill["bill"]["mapped"], 0, "{target}: nothing of the file is read while running");
+    }
+    assert!(model.text(&["--target", "gfx1100", "--phase", "decode"]).contains("for gfx1100 (T <= 1"));
+    let fit = model.json(&["--target", "gfx1100", "--fit", "24GiB"]);
+    assert_eq!(fit["ctx"], fit["n_ctx_train"]);
+    let told = model.text(&["--target", "gfx1100", "--fit", "500MiB"]);
+    assert!(told.contains("--gpu-layers "), "{told}");
+}
+
+#[test]
+fn layers_on_two_targets_are_two_plans_and_a_copy() {
+    let model = model(&LLAMA_1B);
+    let args = ["--target", "gfx942", "--gpu-layers", "5"];
+    let split = model.json(&[&args[..], &["--bill"]].concat());
+    let width = 2048;
+    assert_eq!(split["schema"], "rocmforge.split/1");
+    assert_eq!((&split["stages"][0]["layers"], &split["stages"][1]["layers"]), (&json!([0, 11]), &json!([11, 16])));
+    assert_eq!((&split["stages"][0]["target"], &split["stages"][1]["target"]), (&json!("cpu"), &json!("gfx942")));
+    let copy = &split["copies"][0];
+    assert_eq!((&copy["bytes"], &copy["bytes_per_token"]), (&json!(4 * width * 512), &json!(4 * width)));
+    // All caches, on the one side or the other.
+    let whole = model.json(&["--target", "gfx942", "--bill"]);
+    let kv = |bill: &Value| bill["kv"].as_u64().unwrap();
+    let parts = kv(&split["stages"][0]["session_bill"]) + kv(&split["stages"][1]["session_bill"]);
+    assert_eq!(parts, kv(&whole["bill"]));
+    let text = model.text(&args);
+    for part in
+        ["for cpu (", "copy residual from cpu to gfx942: 4.00 MiB for 512 tokens, 8.00 KiB a token", "for gfx942 ("]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let dumps = model.json(&args);
+    assert_eq!(dumps["stages"][1]["dump"]["target"], "gfx942");
+    // All layers are one plan, none are the CPU's.
+    assert_eq!(
+        model.json(&["--target", "gfx942", "--gpu-layers", "99", "--bill"])["stages"].as_array().unwrap().len(),
+        1
+    );
+    assert_eq!(model.json(&["--target", "gfx942", "--gpu-layers", "0", "--bill"])["stages"][0]["target"], "cpu");
+    fails(&model.run(&[&args[..], &["--format", "svg"]].concat()), 1, &["text or json"]);
+    fails(&model.run(&[&args[..], &["--explain", "blk.0.attn_q"]].concat()), 1, &["leave --gpu-layers out"]);
+    fails(&graph_dump(&args, MLP), 1, &["needs a model"]);
 }

@@ -4,6 +4,7 @@
 // The bit pictures are in src/tensor/quant, one file a format. Blocks lie at multiples of the power of two in their size (q4_0: 2 bytes,
 // q4_K: 16, mxfp4: 1), which is what a row's start must be aligned to, up to 4.
 #pragma once
+#include "floats.h"
 #include "portable.h"
 
 // Every type that a weight can have: name, number (GGUF's; from 1000 on those that GGUF has no number for), elements and bytes of a block.
@@ -65,22 +66,30 @@ static_assert(sizeof(RawMatrix) == 24, "as in src/backends/hip/raw.rs");
 
 // ---- loads ----------------------------------------------------------------------------------------------------------------------
 
-// A little-endian word at a multiple of `align` bytes.
-template <int align> DEVICE u32 load_word(const u8* p) {
+// Little-endian words at a multiple of `align` bytes. AMD reads words anywhere; NVIDIA takes the aligned words around them.
+template <int align, int count> DEVICE void load_words(const u8* p, u32 (&w)[count]) {
 #if defined(GPU_AMD)
     typedef u32 __attribute__((aligned(1), may_alias)) any_u32;
-    return *(const any_u32*)p;
+#pragma unroll
+    for (int i = 0; i < count; i++) w[i] = ((const any_u32*)p)[i];
 #elif defined(GPU_NVIDIA)
-    if (align >= 4) return *(const u32*)p;
-    if (align == 2) return (u32)((const u16*)p)[0] | (u32)((const u16*)p)[1] << 16;
-    return (u32)p[0] | (u32)p[1] << 8 | (u32)p[2] << 16 | (u32)p[3] << 24;
+    u32 shift = align >= 4 ? 0u : (u32)((u64)p & 3u) * 8u;
+    const u32* words = (const u32*)(p - shift / 8u);
+#pragma unroll
+    for (int i = 0; i < count; i++) w[i] = words[i];
+    if (align < 4) {
+        u32 last = shift == 0u ? 0u : words[count]; // not behind the end of the rows
+#pragma unroll
+        for (int i = 0; i < count; i++) w[i] = __funnelshift_r(w[i], i + 1 < count ? w[i + 1] : last, shift);
+    }
 #else
-    return (u32)p[0] | (u32)p[1] << 8 | (u32)p[2] << 16 | (u32)p[3] << 24;
+    for (int i = 0; i < count; i++) w[i] = (u32)p[4 * i] | (u32)p[4 * i + 1] << 8 | (u32)p[4 * i + 2] << 16 | (u32)p[4 * i + 3] << 24;
 #endif
 }
-template <int align, int count> DEVICE void load_words(const u8* p, u32 (&w)[count]) {
-#pragma unroll
-    for (int i = 0; i < count; i++) w[i] = load_word<align>(p + 4 * i);
+template <int align> DEVICE u32 load_word(const u8* p) {
+    u32 w[1];
+    load_words<align>(p, w);
+    return w[0];
 }
 // Two bytes at an even address.
 DEVICE u16 load_half_word(const u8* p) {
@@ -95,11 +104,25 @@ DEVICE int signed_byte_of(u32 word, int i) { return (int)(i8)(word >> (8 * i)); 
 // Byte i of words that were loaded together.
 template <int count> DEVICE int byte_of(const u32 (&w)[count], int i) { return byte_of(w[i / 4], i % 4); }
 
-DEVICE float half_from_bits(u16 bits) {
-    half_t h;
-    __builtin_memcpy(&h, &bits, 2);
-    return half_to_float(h);
+// Byte i of a word as a float, less `offset`; a number below 2^23 likewise. Exact. NVIDIA's conversions are slow: there the number becomes
+// the fraction of 2^23.
+template <int offset> DEVICE float byte_minus(u32 word, u32 i) {
+#if defined(GPU_NVIDIA)
+    return bits_to_float(__byte_perm(word, 0x4b000000u, 0x7640u + i)) - (float)((1 << 23) + offset);
+#else
+    return (float)(int)(word >> (8u * i) & 255u) - (float)offset;
+#endif
 }
+template <int offset> DEVICE float small_minus(u32 number) {
+#if defined(GPU_NVIDIA)
+    return bits_to_float(number | 0x4b000000u) - (float)((1 << 23) + offset);
+#else
+    return (float)(int)number - (float)offset;
+#endif
+}
+// Element i of numbers of a byte each.
+template <int offset, int count> DEVICE float element_minus(const u32 (&w)[count], int i) { return byte_minus<offset>(w[i / 4], (u32)i % 4u); }
+
 DEVICE float load_half(const u8* p) { return half_from_bits(load_half_word(p)); }
 
 // ---- arithmetic that is rounded after each operation ----------------------------------------------------------------------------
@@ -136,6 +159,17 @@ DEVICE void dequantize_bf16(const u8* block, int, float* out) {
 #pragma unroll
     for (int i = 0; i < 32; i++) out[i] = load_bf16(block, i);
 }
+// The type behind the number of a plain type, whose rows kernels read by quads where they can.
+template <int TYPE> struct FloatOf;
+template <> struct FloatOf<DTYPE_f32> {
+    typedef float type;
+};
+template <> struct FloatOf<DTYPE_f16> {
+    typedef half_t type;
+};
+template <> struct FloatOf<DTYPE_bf16> {
+    typedef bf16_t type;
+};
 
 #include "blocks_simple.h"
 #include "blocks_k.h"

@@ -3,9 +3,9 @@
 #include "codebooks.h"
 
 // What the levels of codebook entries stand for.
-DEVICE float iq2_magnitude(u32 level) { return (float)byte_of(0x2b1908u, (int)level); }                        // 8, 25, 43
-DEVICE float iq3_xxs_magnitude(u32 level) { return (float)(int)(level == 7u ? 62u : 4u + 8u * level); }        // 4, 12, … 52, 62
-DEVICE float iq3_s_magnitude(u32 level) { return (float)(int)(2u * level + 1u); }                              // 1, 3, … 15
+DEVICE float iq2_magnitude(u32 level) { return byte_minus<0>(0x2b1908u, level); }                       // 8, 25, 43
+DEVICE float iq3_xxs_magnitude(u32 level) { return small_minus<0>(level == 7u ? 62u : 4u + 8u * level); }      // 4, 12, … 52, 62
+DEVICE float iq3_s_magnitude(u32 level) { return small_minus<0>(2u * level + 1u); }                            // 1, 3, … 15
 
 // Eight signs from seven stored bits: the eighth makes the number of minus signs even.
 DEVICE u32 signs_with_parity(u32 stored) {
@@ -87,7 +87,7 @@ DEVICE void dequantize_iq3_s(const u8* block, int group, float* out) {
 DEVICE void write_iq1(float* out, float scale, u32 entry, bool minus) {
     u32 grid = IQ1_S_GRID[entry];
 #pragma unroll
-    for (int i = 0; i < 8; i++) out[i] = scale * ((float)((int)(grid >> (2 * i) & 3u) - 1) + (minus ? -0.125f : 0.125f));
+    for (int i = 0; i < 8; i++) out[i] = scale * (small_minus<1>(grid >> (2 * i) & 3u) + (minus ? -0.125f : 0.125f));
 }
 
 DEVICE void dequantize_iq1_s(const u8* block, int group, float* out) {

@@ -43,6 +43,10 @@ template <class Out> DEVICE void store_groups(const float* values, Out* out, int
     }
 }
 
+// Four values at a multiple of four elements.
+DEVICE void store_quad(float* out, f32x4 v) { *(f32x4*)out = v; }
+DEVICE void store_quad(half_t* out, f32x4 v) { *(u32x2*)out = u32x2{half_bits(v.x) | half_bits(v.y) << 16, half_bits(v.z) | half_bits(v.w) << 16}; }
+
 DEVICE void store_value(float* out, float v) { *out = v; }
 DEVICE void store_value(half_t* out, float v) { *out = float_to_half(v); }
 // The first `count` of 32 values, one by one.

@@ -2,6 +2,8 @@
 
 use super::{EngineError, KvType, SessionOptions};
 use crate::backends::cpu::CpuBackend;
+#[cfg(feature = "hip")]
+use crate::backends::hip::HipBackend;
 use crate::backends::{Backend, BackendError, DeviceInfo};
 use crate::graph::passes::PassOptions;
 use crate::graph::plan::{MemoryBill, Plan, Target, plan};
@@ -223,8 +225,16 @@ pub(super) fn place(
 }
 
 /// The GPU with this number, or any.
-pub(super) fn open_gpu(_number: Option<usize>) -> Result<Arc<dyn Backend>, BackendError> {
-    Err(BackendError::NoDevice { reason: "this build has no device backend".to_string(), present: false })
+#[cfg(feature = "hip")]
+pub(super) fn open_gpu(number: Option<usize>) -> Result<Arc<dyn Backend>, BackendError> {
+    Ok(Arc::new(HipBackend::open(number)?))
+}
+
+/// There is none in a build without GPUs.
+#[cfg(not(feature = "hip"))]
+pub(super) fn open_gpu(_: Option<usize>) -> Result<Arc<dyn Backend>, BackendError> {
+    let reason = "this build cannot use GPUs; build with the feature \"hip\"".to_string();
+    Err(BackendError::NoDevice { reason, present: false })
 }
 
 /// One device for all; the CPU for `Auto`.

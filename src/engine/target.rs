@@ -1,15 +1,26 @@
 //! The targets that plans can be made for. No device is needed: a target is data.
 
 use crate::backends::cpu::CpuTarget;
+#[cfg(feature = "hip")]
+use crate::backends::hip::HipTarget;
 use crate::graph::plan::Target;
 
-/// Names that [`target`] knows: the CPU, and GPUs as compilers call them.
+/// Names that [`target`] knows: the CPU, and GPUs as compilers call them (with the feature `hip`).
+#[cfg(feature = "hip")]
+pub const TARGETS: &[&str] =
+    &["cpu", "gfx1030", "gfx1100", "gfx1151", "gfx1200", "gfx1201", "gfx90a", "gfx942", "gfx950", "sm_80", "sm_90"];
+
+/// Names that [`target`] knows: the CPU.
+#[cfg(not(feature = "hip"))]
 pub const TARGETS: &[&str] = &["cpu"];
 
 /// The target of a name; `threads` matter to the CPU.
 pub fn target(name: &str, threads: usize) -> Option<Box<dyn Target>> {
     match name {
         "cpu" => Some(Box::new(CpuTarget { threads })),
+        #[cfg(feature = "hip")]
+        _ => HipTarget::of(name).map(|target| Box::new(target) as Box<dyn Target>),
+        #[cfg(not(feature = "hip"))]
         _ => None,
     }
 }

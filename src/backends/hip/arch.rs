@@ -25,6 +25,8 @@ pub struct Arch {
     /// LDS bytes that a block may take.
     pub lds: usize,
     pub(crate) matrix: Matrix,
+    /// Whether the vendor's BLAS library is there.
+    pub(crate) blas: bool,
 }
 
 impl Arch {
@@ -46,7 +48,7 @@ impl Arch {
             "host64" => (64, 4, 64 << 10, Matrix::None),
             _ => return None,
         };
-        Some(Arch { name: name.to_string(), wave, units, lds, matrix })
+        Some(Arch { name: name.to_string(), wave, units, lds, matrix, blas: false })
     }
 
     /// The facts of a device that is there, whose code is that of target `objects`.

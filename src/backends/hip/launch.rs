@@ -1,5 +1,6 @@
 //! [`Launches`]: the kernels that a step runs, with their arguments; pure data, made without a device.
 
+use super::ffi::GemmF16;
 use bytemuck::NoUninit;
 use smallvec::SmallVec;
 
@@ -68,6 +69,8 @@ impl Launch {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Launches {
     pub list: Vec<Launch>,
+    /// Products by the BLAS library, each with how many launches of `list` come before it.
+    pub products: Vec<(usize, GemmF16)>,
 }
 
 impl Launches {
@@ -77,5 +80,10 @@ impl Launches {
         self.list.push(Launch { kernel, grid, threads, lds: 0, args: Args::default() });
         let last = self.list.len() - 1;
         &mut self.list[last]
+    }
+
+    /// Appends a product by the BLAS library.
+    pub fn product(&mut self, product: GemmF16) {
+        self.products.push((self.list.len(), product));
     }
 }

@@ -4,6 +4,7 @@
 
 mod arch;
 mod ffi;
+mod gemm_choice;
 mod kernels;
 mod launch;
 mod objects;
@@ -20,12 +21,12 @@ pub use target::HipTarget;
 
 use super::{Backend, BackendError, DeviceInfo, DeviceMemory, LoadedWeights, Program, States, WeightSource};
 use crate::graph::plan::{Plan, Target, WeightSlot};
-use ffi::{Device, GpuError, Runtime, Stream};
+use ffi::{Blas, Device, GpuError, Runtime, Stream};
 use kernels::Kernels;
 use program::{HipProgram, HipStates};
 use std::any::Any;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use weights::HipWeights;
 
 /// Runs plans on a GPU.
@@ -34,6 +35,7 @@ pub struct HipBackend {
     target: HipTarget,
     arch: Arc<Arch>,
     kernels: Arc<Kernels>,
+    blas: Arc<Mutex<Option<Blas>>>,
     stream: Arc<Stream>,
 }
 
@@ -83,9 +85,14 @@ impl HipBackend {
         let info = device.info();
         let failed = |reason| BackendError::NoDevice { reason: format!("{}: {reason}", info.name), present: true };
         let objects = objects::resolve(&info.arch).map_err(failed)?;
-        let arch = Arch::of_device(&info.arch, objects, info.wave, info.units, info.lds_per_block).map_err(failed)?;
+        let mut arch =
+            Arch::of_device(&info.arch, objects, info.wave, info.units, info.lds_per_block).map_err(failed)?;
         let stream = Stream::new(&device).map_err(|e| run_error("opening a GPU", e))?;
+        // Without the library products run on the kernels of this crate.
+        let blas = Blas::open(&stream).ok();
+        arch.blas = blas.is_some();
         Ok(HipBackend {
+            blas: Arc::new(Mutex::new(blas)),
             target: HipTarget::new(arch.clone()),
             arch: Arc::new(arch),
             kernels: Arc::new(Kernels::new(device, objects)),
@@ -130,7 +137,7 @@ impl Backend for HipBackend {
     fn lower(&self, plan: &Plan, weights: &LoadedWeights) -> Result<Box<dyn Program>, BackendError> {
         let weights: Arc<dyn Any + Send + Sync> = Arc::clone(weights) as _;
         let weights = weights.downcast::<HipWeights>().map_err(|_| BackendError::Foreign("weights"))?;
-        Ok(Box::new(HipProgram::new(plan, weights, &self.arch, &self.kernels, &self.stream)?))
+        Ok(Box::new(HipProgram::new(plan, weights, &self.arch, &self.kernels, &self.blas, &self.stream)?))
     }
 }
 

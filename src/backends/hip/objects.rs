@@ -11,7 +11,6 @@ const HOST: [&str; 2] = ["host32", "host64"];
 
 /// Generic targets of AMD with the targets that run their code.
 const FAMILIES: &[(&str, &[&str])] = &[
-    ("gfx9-generic", &["gfx900", "gfx902", "gfx904", "gfx906", "gfx909", "gfx90c"]),
     ("gfx9-4-generic", &["gfx942", "gfx950"]),
     ("gfx10-3-generic", &["gfx1030", "gfx1031", "gfx1032", "gfx1033", "gfx1034", "gfx1035", "gfx1036"]),
     ("gfx11-generic", &["gfx1100", "gfx1101", "gfx1102", "gfx1103", "gfx1150", "gfx1151", "gfx1152", "gfx1153"]),
@@ -96,12 +95,12 @@ mod tests {
 
     #[test]
     fn a_device_gets_its_own_code_or_its_familys() {
-        let there = ["gfx1100", "gfx11-generic", "gfx9-generic", "sm_80", "sm_86", "sm_90"];
+        let there = ["gfx1100", "gfx11-generic", "gfx9-4-generic", "sm_80", "sm_86", "sm_90"];
         for (arch, expected) in [
             ("gfx1100", "gfx1100"),
             ("gfx1100:xnack-", "gfx1100"),
             ("gfx1103", "gfx11-generic"),
-            ("gfx906:sramecc+:xnack-", "gfx9-generic"),
+            ("gfx942:sramecc+:xnack-", "gfx9-4-generic"),
             ("sm_80", "sm_80"),
             ("sm_89", "sm_86"),
             ("sm_90", "sm_90"),
@@ -113,13 +112,13 @@ mod tests {
 
     #[test]
     fn what_cannot_run_names_the_build_that_could() {
-        // gfx90a has other instructions than gfx9-generic; sm_100 does not run sm_90's code, nor sm_75 sm_80's.
+        // gfx90a has other instructions than gfx942 and its family; sm_100 does not run sm_90's code, nor sm_75 sm_80's.
         for arch in ["gfx90a", "gfx1030", "gfx1201", "sm_100", "sm_75", "apple"] {
-            let message = resolve_among(arch, &["gfx1100", "gfx9-generic", "sm_80", "sm_90"]).unwrap_err();
+            let message = resolve_among(arch, &["gfx1100", "gfx9-4-generic", "sm_80", "sm_90"]).unwrap_err();
             assert_eq!(
                 message,
                 format!(
-                    "this build has device code for gfx1100, gfx9-generic, sm_80, sm_90; \
+                    "this build has device code for gfx1100, gfx9-4-generic, sm_80, sm_90; \
                      one made with ROCMFORGE_GPU_TARGETS={arch} would serve this device"
                 )
             );

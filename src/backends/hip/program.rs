@@ -4,7 +4,7 @@
 //! memory. Such a plan is captured as a graph when it runs for the second time, and replayed from then on.
 
 use super::arch::Arch;
-use super::ffi::{Buffer, Device, Event, Function, GpuError, Graph, Pinned, Stream};
+use super::ffi::{Blas, Buffer, Device, Event, Function, GemmF16, GpuError, Graph, Pinned, Stream};
 use super::kernels::Kernels;
 use super::launch::{Kernel, Launch, Launches};
 use super::steps::{self, CHOOSER_BLOCKS, ChooserPlaces, MOST_BIASES, Scratch, StepArgs};
@@ -19,8 +19,8 @@ use bytemuck::{Pod, Zeroable};
 use std::any::Any;
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// The KV caches of a session, in device memory.
@@ -99,17 +99,33 @@ struct Port {
     host: usize,
 }
 
-/// Launches that were made for sizes and states, with their kernels; the step of each.
+/// What a step submits.
+#[derive(Clone, Debug, PartialEq)]
+enum Command {
+    Launch(Launch),
+    /// A product by the BLAS library.
+    Product(GemmF16),
+}
+
+/// A command with its kernel, if it has one, and its step.
+struct Resolved {
+    step: usize,
+    function: Option<Arc<Function>>,
+    command: Command,
+}
+
+/// Commands that were made for sizes and states.
 struct Bound {
     bounds: Bounds,
     states: Vec<DevicePtr>,
-    launches: Vec<(usize, Arc<Function>, Launch)>,
+    commands: Vec<Resolved>,
 }
 
 /// A lowered plan.
 pub(crate) struct HipProgram {
     arch: Arc<Arch>,
     kernels: Arc<Kernels>,
+    blas: Arc<Mutex<Option<Blas>>>,
     stream: Arc<Stream>,
     bounds: Bounds,
     bound: Bounds,
@@ -154,6 +170,7 @@ impl HipProgram {
         weights: Arc<HipWeights>,
         arch: &Arc<Arch>,
         kernels: &Arc<Kernels>,
+        blas: &Arc<Mutex<Option<Blas>>>,
         stream: &Arc<Stream>,
     ) -> Result<HipProgram, BackendError> {
         let device: &Arc<Device> = stream.device();
@@ -175,6 +192,7 @@ impl HipProgram {
         let mut program = HipProgram {
             arch: Arc::clone(arch),
             kernels: Arc::clone(kernels),
+            blas: Arc::clone(blas),
             stream: Arc::clone(stream),
             bounds: plan.bounds,
             bound: plan.bounds,
@@ -211,9 +229,13 @@ impl HipProgram {
         }
         // Made-up addresses of the states: what can be launched does not depend on them.
         let states: Vec<DevicePtr> = program.states.iter().map(|_| program.arena.ptr()).collect();
-        let most = program.launches(&plan.bounds, &states)?;
+        let most = program.commands(&plan.bounds, &states)?;
         let least = Bounds { s: 1, ..plan.bounds };
-        program.steady = plan.bounds.t == 1 && plan.bounds.r <= 1 && most == program.launches(&least, &states)?;
+        let captured = |c: &(usize, Command)| matches!(c.1, Command::Launch(_));
+        program.steady = plan.bounds.t == 1
+            && plan.bounds.r <= 1
+            && most.iter().all(captured)
+            && most == program.commands(&least, &states)?;
         Ok(program)
     }
 
@@ -269,8 +291,8 @@ impl HipProgram {
         DeviceView { view: View { ptr, ne, nb }, dtype: symbolic.ty.dtype }
     }
 
-    /// The launches of all steps for these sizes.
-    fn launches(&self, bounds: &Bounds, states: &[DevicePtr]) -> Result<Vec<(usize, Launch)>, BackendError> {
+    /// The commands of all steps for these sizes.
+    fn commands(&self, bounds: &Bounds, states: &[DevicePtr]) -> Result<Vec<(usize, Command)>, BackendError> {
         let mut all = Vec::with_capacity(self.steps.len() + 16);
         let mut views = Vec::with_capacity(16);
         for (index, step) in self.steps.iter().enumerate() {
@@ -292,7 +314,16 @@ impl HipProgram {
             let mut out = Launches::default();
             steps::launches(&step.op, &args, &mut out)
                 .map_err(|reason| unsupported(&self.arch.name, &step.name, &reason))?;
-            all.extend(out.list.into_iter().filter(|l| l.grid.iter().all(|&n| n > 0)).map(|l| (index, l)));
+            let mut products = out.products.into_iter().peekable();
+            for (i, launch) in out.list.into_iter().enumerate() {
+                while let Some((_, product)) = products.next_if(|(before, _)| *before <= i) {
+                    all.push((index, Command::Product(product)));
+                }
+                if launch.grid.iter().all(|&n| n > 0) {
+                    all.push((index, Command::Launch(launch)));
+                }
+            }
+            all.extend(products.map(|(_, product)| (index, Command::Product(product))));
         }
         Ok(all)
     }
@@ -304,23 +335,38 @@ impl HipProgram {
             return Ok(());
         }
         let bounds = if self.steady { self.bounds } else { *bounds };
-        let mut launches = Vec::new();
-        for (step, launch) in self.launches(&bounds, states)? {
-            let function = self.kernels.get(launch.kernel).map_err(|e| run_error(&self.steps[step].name, e))?;
-            launches.push((step, function, launch));
+        let mut commands = Vec::new();
+        for (step, command) in self.commands(&bounds, states)? {
+            let function = match &command {
+                Command::Launch(launch) => {
+                    Some(self.kernels.get(launch.kernel).map_err(|e| run_error(&self.steps[step].name, e))?)
+                }
+                Command::Product(_) => None,
+            };
+            commands.push(Resolved { step, function, command });
         }
-        self.current = Some(Bound { bounds, states: states.to_vec(), launches });
+        self.current = Some(Bound { bounds, states: states.to_vec(), commands });
         self.graph = None;
         self.choosing = None;
         Ok(())
     }
 
-    fn submit(&self, launch: &(usize, Arc<Function>, Launch)) -> Result<(), BackendError> {
-        let (step, function, launch) = launch;
-        let args = &launch.args;
-        self.stream
-            .launch(function, launch.grid, launch.threads, launch.lds, args.bytes(), args.offsets(), true)
-            .map_err(|e| run_error(&self.steps[*step].name, e))
+    fn submit(&self, resolved: &Resolved) -> Result<(), BackendError> {
+        let failed = |e| run_error(&self.steps[resolved.step].name, e);
+        match (&resolved.command, &resolved.function) {
+            (Command::Launch(launch), Some(function)) => {
+                let Launch { grid, threads, lds, args, .. } = launch;
+                self.stream.launch(function, *grid, *threads, *lds, args.bytes(), args.offsets(), true).map_err(failed)
+            }
+            (Command::Product(product), _) => {
+                let mut blas = self.blas.lock().unwrap_or_else(PoisonError::into_inner);
+                let Some(blas) = &mut *blas else {
+                    return Err(failed(GpuError::refused("a product", "there is no BLAS library")));
+                };
+                blas.gemm_f16(&self.stream, product).map_err(failed)
+            }
+            (Command::Launch(_), None) => Ok(()),
+        }
     }
 
     fn submit_all(&mut self, cancel: &AtomicBool) -> Result<(), BackendError> {
@@ -330,7 +376,7 @@ impl HipProgram {
                 return self.stream.replay(graph).map_err(|e| run_error("the captured steps", e));
             }
             self.stream.begin_capture().map_err(|e| run_error("capturing the steps", e))?;
-            let submitted = current.launches.iter().try_for_each(|launch| self.submit(launch));
+            let submitted = current.commands.iter().try_for_each(|command| self.submit(command));
             let graph = self.stream.end_capture().map_err(|e| run_error("capturing the steps", e));
             submitted?;
             let graph = self.graph.insert(graph?);
@@ -339,11 +385,11 @@ impl HipProgram {
         if self.profiling {
             return self.submit_timed();
         }
-        for launch in &current.launches {
+        for command in &current.commands {
             if cancel.load(Ordering::Relaxed) {
                 return Err(BackendError::Cancelled);
             }
-            self.submit(launch)?;
+            self.submit(command)?;
         }
         Ok(())
     }
@@ -358,8 +404,8 @@ impl HipProgram {
             let mark = Event::new(self.stream.device(), true).map_err(failed)?;
             self.stream.record(&mark).map_err(failed)?;
             marks.push(mark);
-            while next < current.launches.len() && current.launches[next].0 == step {
-                self.submit(&current.launches[next])?;
+            while next < current.commands.len() && current.commands[next].step == step {
+                self.submit(&current.commands[next])?;
                 next += 1;
             }
         }
@@ -603,11 +649,11 @@ impl HipProgram {
                 .map_err(|e| run_error(doing, e))
         };
         self.stream.begin_capture().map_err(|e| run_error(doing, e))?;
-        let steps = self.current.as_ref().map_or(&[][..], |c| &c.launches);
+        let steps = self.current.as_ref().map_or(&[][..], |c| &c.commands);
         let submitted = before
             .iter()
             .try_for_each(run)
-            .and_then(|()| steps.iter().try_for_each(|launch| self.submit(launch)))
+            .and_then(|()| steps.iter().try_for_each(|command| self.submit(command)))
             .and_then(|()| after.iter().try_for_each(run));
         let graph = self.stream.end_capture().map_err(|e| run_error(doing, e));
         submitted?;

@@ -29,7 +29,7 @@ enum Functions {
 
 /// A product: `out[t][row] = Σ_i w[row][i] · x[t][i]`, for `row < rows`, `t < tokens`, `i < k`, plus what was in `out` with
 /// `accumulate`. The last index is the one whose elements lie side by side; sums are f32.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GemmF16 {
     /// Address of `w`, f16.
     pub w: u64,

@@ -1,14 +1,15 @@
-//! `qmatmul`, `qmatmul_group` and `glu_qmatmul` on raw weights of any type, with f32 sums: for types without planes, for short rows and
-//! for floats. The kernels are those of `kernels/common/matvec_raw.h`.
+//! One product with a weight of any type, raw or in planes, with f32 sums: for types without planes, for short rows, for floats, and for
+//! whatever else the faster kernels do not serve. The kernels are those of `kernels/common/matvec_raw.h`.
 
 use super::StepArgs;
 use super::elementwise::activation;
-use crate::backends::hip::launch::Launches;
-use crate::backends::hip::raw::{kernels_of, raw_matrix, row_stride};
+use super::qmatmul::is_plain;
+use crate::backends::hip::launch::{Kernel, Launches};
+use crate::backends::hip::raw::{RawMatrix, kernels_of, raw_matrix, row_stride};
 use crate::backends::hip::view::{DevicePtr, DeviceView};
-use crate::ops::{Activation, Op};
+use crate::ops::Activation;
 use crate::tensor::DType;
-use bytemuck::{Pod, Zeroable};
+use bytemuck::{NoUninit, Pod, Zeroable};
 
 const THREADS: u32 = 256;
 /// Teams of 32 lanes in a block.
@@ -23,7 +24,7 @@ const BLOCKS_PER_UNIT: usize = 4;
 /// `RawActivations` of matvec_raw.h.
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 #[repr(C)]
-pub(super) struct Activations {
+struct Activations {
     data: DevicePtr,
     row_bytes: i64,
     norm: DevicePtr,
@@ -38,7 +39,7 @@ pub(super) struct Activations {
 /// `RawResult` of matvec_raw.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
-pub(super) struct RawResult {
+struct RawResult {
     out: DevicePtr,
     out_stride: i64,
     bias: DevicePtr,
@@ -66,68 +67,56 @@ pub(super) struct Product {
     pub rounded: bool,
 }
 
-/// Appends the launches of `qmatmul`, `qmatmul_group` or `glu_qmatmul`, one a weight.
-pub(super) fn launches(op: &Op, s: &StepArgs<'_>, out: &mut Launches) -> Result<(), String> {
-    for product in products(op)? {
-        launch(&product, s, out)?;
-    }
-    Ok(())
-}
-
-/// The products that an op is made of, in the order in which they must run.
-fn products(op: &Op) -> Result<Vec<Product>, String> {
-    let rounded = |activation: DType| match activation {
-        DType::F32 => Ok(false),
-        DType::Q8A => Ok(true),
-        other => Err(format!("activations are not rounded to {other} on the device")),
+macro_rules! plane_kernels {
+    ($( $name:literal )*) => {
+        [$( [
+            Kernel { file: "matvec_planes", name: concat!("matvec_planes_", $name, "_1") },
+            Kernel { file: "matvec_planes", name: concat!("matvec_planes_", $name, "_8") },
+        ], )*]
     };
-    let norm = |slot: usize, eps: f32| (eps > 0.0).then_some((slot, eps));
-    Ok(match op {
-        Op::QMatmul(op) => vec![Product {
-            weight: 0,
-            x: 1,
-            bias: op.bias.then_some(2),
-            residual: op.residual.then_some(2 + usize::from(op.bias)),
-            norm: norm(2 + usize::from(op.bias) + usize::from(op.residual), op.norm_eps),
-            rounded: rounded(op.activation)?,
-            ..Product::default()
-        }],
-        Op::QMatmulGroup(op) => {
-            let rounded = rounded(op.activation)?;
-            let norm = norm(op.norm_slot(), op.norm_eps);
-            let bias = |i| op.bias.then_some(1 + op.weights + i);
-            (0..op.weights)
-                .map(|i| Product { weight: 1 + i, x: 0, bias: bias(i), result: i, norm, rounded, ..Product::default() })
-                .collect()
-        }
-        Op::GluQMatmul(op) => {
-            let gate = Product {
-                weight: 1,
-                x: 0,
-                norm: norm(3, op.norm_eps),
-                rounded: rounded(op.activation)?,
-                ..Product::default()
-            };
-            vec![gate, Product { weight: 2, gated: Some(op.act), ..gate }]
-        }
-        other => return Err(format!("{} is no product with a raw matrix", other.name())),
-    })
 }
 
-/// Appends the launch of one product.
+/// Kernels by `FORMAT_…` of planes.h, from `FORMAT_Q8_0` on.
+const PLANES: [[Kernel; 2]; 11] =
+    plane_kernels!["q8_0" "q4_0" "q4_1" "q5_0" "q5_1" "q4_k" "q5_k" "q6_k" "iq4_nl" "iq4_xs" "mxfp4"];
+
+/// Appends the launch of one product: with the planes of its weight, or with raw rows.
 pub(super) fn launch(product: &Product, s: &StepArgs<'_>, out: &mut Launches) -> Result<(), String> {
-    let kernels = kernels_of(s.operands[product.weight].dtype)?.matvec;
-    let matrix = raw_matrix(s, product.weight)?;
-    let x = &s.operands[product.x];
-    let tokens = x.rows();
-    if matrix.rows == 0 || tokens == 0 {
+    let planes = s.weights.get(product.weight).copied().flatten().and_then(|w| w.planes);
+    if let Some(planes) = planes
+        && !is_plain(planes.format)
+    {
+        return launch_with(planes, PLANES[planes.format as usize - 3], (planes.rows, planes.k), product, s, out);
+    }
+    let dtype = s.operands[product.weight].dtype;
+    let matrix = match planes {
+        // Floats in planes are rows as in a file.
+        Some(planes) => {
+            let row_bytes = planes.k as usize * dtype.block_bytes();
+            RawMatrix { data: planes.quants, row_bytes: row_bytes as i64, rows: planes.rows, k: planes.k }
+        }
+        None => raw_matrix(s, product.weight)?,
+    };
+    launch_with(matrix, kernels_of(dtype)?.matvec, (matrix.rows, matrix.k), product, s, out)
+}
+
+fn launch_with<M: NoUninit>(
+    matrix: M,
+    kernels: [Kernel; 2],
+    (rows, k): (i32, i32),
+    product: &Product,
+    s: &StepArgs<'_>,
+    out: &mut Launches,
+) -> Result<(), String> {
+    let (rows, k) = (rows as usize, k as usize);
+    let tokens = s.operands[product.x].rows();
+    if rows == 0 || tokens == 0 {
         return Ok(());
     }
     // As many tokens as a block keeps activations of, and rows that a team works on at once.
     let (kernel, tile, team_rows) = if tokens == 1 { (kernels[0], 1, 1) } else { (kernels[1], 8, 2) };
-    let chunk = (matrix.k as usize).div_ceil(32).clamp(1, MAX_GROUPS / tile);
-    let tiles = (matrix.rows as usize).div_ceil(TEAMS * team_rows);
-    let blocks = tiles.min(s.arch.units * BLOCKS_PER_UNIT);
+    let chunk = k.div_ceil(32).clamp(1, MAX_GROUPS / tile);
+    let blocks = rows.div_ceil(TEAMS * team_rows).min(s.arch.units * BLOCKS_PER_UNIT);
     let (mut activations, mut sums) = operands(product, s)?;
     (activations.chunk_groups, sums.blocks) = (chunk as i32, blocks as i32);
     let lds = tile * chunk * GROUP_BYTES;
@@ -136,7 +125,7 @@ pub(super) fn launch(product: &Product, s: &StepArgs<'_>, out: &mut Launches) ->
 }
 
 /// What kernels need to know of a product's activations and of where its sums go.
-pub(super) fn operands(product: &Product, s: &StepArgs<'_>) -> Result<(Activations, RawResult), String> {
+fn operands(product: &Product, s: &StepArgs<'_>) -> Result<(Activations, RawResult), String> {
     let (x, result) = (&s.operands[product.x], &s.results[product.result]);
     let activations = Activations {
         data: x.view.ptr,
@@ -182,8 +171,9 @@ fn float_stride(view: &DeviceView) -> Result<i64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backends::hip::steps::qmatmul::launches;
     use crate::backends::hip::steps::testing::{dense, step};
-    use crate::ops::{GluQMatmul, QMatmul, QMatmulGroup};
+    use crate::ops::{GluQMatmul, Op, QMatmul, QMatmulGroup};
 
     fn launched(op: impl Into<Op>, operands: &[DeviceView], results: &[DeviceView]) -> Result<Launches, String> {
         let op = op.into();

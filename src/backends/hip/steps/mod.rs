@@ -5,6 +5,7 @@ mod concat;
 mod cont;
 mod dequantize;
 pub(super) mod elementwise;
+mod gemm;
 mod get_rows;
 mod kv_append;
 mod kv_mask;
@@ -125,7 +126,9 @@ impl Scratch {
 /// Bytes of scratch that a step needs.
 fn scratch_bytes(step: &Step, bounds: &Bounds, arch: &Arch) -> usize {
     match &step.op {
-        Op::QMatmul(_) | Op::QMatmulGroup(_) | Op::GluQMatmul(_) => qmatmul::scratch_bytes(step, bounds),
+        Op::QMatmul(_) | Op::QMatmulGroup(_) | Op::GluQMatmul(_) => {
+            qmatmul::scratch_bytes(step, bounds).max(gemm::scratch_bytes(step, bounds, arch))
+        }
         Op::Attention(_) => attention::scratch_bytes(step, bounds, arch),
         _ => 0,
     }
@@ -162,6 +165,7 @@ pub(crate) fn launches(op: &Op, s: &StepArgs<'_>, out: &mut Launches) -> Result<
         Op::Concat(op) => concat::launches(op, s, out),
         Op::GetRows(_) => get_rows::launches(s, out),
         Op::Dequantize(_) => dequantize::launches(s, out),
+        Op::QMatmul(_) | Op::QMatmulGroup(_) | Op::GluQMatmul(_) if gemm::serves(op, s) => gemm::launches(op, s, out),
         Op::QMatmul(_) | Op::QMatmulGroup(_) | Op::GluQMatmul(_) => qmatmul::launches(op, s, out),
         op => Err(format!("there is no device kernel for {}", op.name())),
     }

@@ -2,17 +2,16 @@
 //!
 //! * `matvec`: weights in planes, f32 activations that it normalises and rounds by itself: steps of a few tokens.
 //! * `gemm`: f16 activations of many tokens.
-//! * `matvec_raw`, `matvec_planes`: everything else, in f32 without haste.
+//! * `matvec_raw`, `matvec_planes`: everything else, in f32.
 
+use super::StepArgs;
 use super::matvec_raw::{self, Product};
-use super::{StepArgs, norm};
 use crate::backends::hip::arch::{Arch, Matrix};
 use crate::backends::hip::launch::{Kernel, Launches};
 use crate::backends::hip::view::{DevicePtr, DeviceView};
 use crate::backends::hip::weights::Planes;
-use crate::graph::plan::Step;
-use crate::ops::{Activation, Op};
-use crate::tensor::{Bounds, DType};
+use crate::ops::{Activation, Op, QMatmul};
+use crate::tensor::DType;
 use bytemuck::{Pod, Zeroable};
 
 /// `Matvec` of `kernels/common/matvec.h`.
@@ -85,14 +84,11 @@ impl Products {
     }
 }
 
-/// Bytes of scratch: an input that is normalised by a kernel of its own.
-pub(super) fn scratch_bytes(step: &Step, bounds: &Bounds) -> usize {
-    let Some(products) = Products::of(&step.op) else { return 0 };
-    products.norm.map_or(0, |_| step.operands[products.x].ty.bytes(bounds).unwrap_or(0))
-}
-
 /// Appends the launches of a product, a group of products or a gated product.
 pub(super) fn launches(op: &Op, s: &StepArgs<'_>, out: &mut Launches) -> Result<(), String> {
+    if let Op::QMatmul(matmul @ QMatmul { act: Some(act), .. }) = op {
+        return activated(matmul, *act, s, out);
+    }
     let products = Products::of(op).ok_or("it is no product")?;
     if s.operands[products.x].rows() == 0 {
         return Ok(());
@@ -103,6 +99,23 @@ pub(super) fn launches(op: &Op, s: &StepArgs<'_>, out: &mut Launches) -> Result<
         return Ok(());
     }
     general(&products, s, out)
+}
+
+/// A product, then its activation function, then the residual: launches of their own.
+fn activated(op: &QMatmul, act: Activation, s: &StepArgs<'_>, out: &mut Launches) -> Result<(), String> {
+    let residual = 2 + usize::from(op.bias);
+    let kept: Vec<usize> = (0..s.operands.len()).filter(|&i| !(op.residual && i == residual)).collect();
+    let operands: Vec<DeviceView> = kept.iter().map(|&i| s.operands[i]).collect();
+    let weights: Vec<_> = kept.iter().map(|&i| s.weights[i]).collect();
+    let product = QMatmul { act: None, residual: false, ..op.clone() };
+    super::launches(&product.into(), &StepArgs { operands: &operands, weights: &weights, ..*s }, out)?;
+    let result = s.results[0];
+    elementwise::unary(act, &StepArgs { operands: &[result], weights: &[None], ..*s }, out)?;
+    if op.residual {
+        let pair = [result, s.operands[residual]];
+        elementwise::binary(&elementwise::ADD, &StepArgs { operands: &pair, weights: &[None, None], ..*s }, out)?;
+    }
+    Ok(())
 }
 
 fn all_planes(products: &Products, s: &StepArgs<'_>) -> Option<Vec<Planes>> {
@@ -133,7 +146,6 @@ macro_rules! by_format {
 /// Kernels by `FORMAT_…` of planes.h, which has no planes of f32.
 const MATVEC: [Kernel; 14] = by_format!("matvec", "matvec_");
 const MATVEC_GLU: [Kernel; 14] = by_format!("matvec", "matvec_glu_");
-const MATVEC_PLANES: [Kernel; 14] = by_format!("matvec_planes", "matvec_planes_");
 /// Kernels for the matrices of a group in two formats.
 const MATVEC_TWO: [(i32, i32, Kernel); 4] = [
     (8, 10, Kernel { file: "matvec", name: "matvec_q4_k_q6_k" }),
@@ -143,7 +155,7 @@ const MATVEC_TWO: [(i32, i32, Kernel); 4] = [
 ];
 
 /// Whether the elements of a `FORMAT_…` are floats, which multiply f32 activations.
-fn is_plain(format: i32) -> bool {
+pub(super) fn is_plain(format: i32) -> bool {
     format <= 2
 }
 
@@ -224,20 +236,13 @@ fn fast(products: &Products, planes: &[Planes], s: &StepArgs<'_>, out: &mut Laun
     Some(())
 }
 
-/// A launch a weight, in f32. For planes what is to be normalised first is so by a kernel of its own.
+/// A launch a weight.
 fn general(products: &Products, s: &StepArgs<'_>, out: &mut Launches) -> Result<(), String> {
-    let planes = |weight: usize| s.weights[weight].and_then(|w| w.planes);
-    let mut operands = s.operands.to_vec();
-    if let Some((eps, norm)) = products.norm
-        && products.weights.iter().any(|&w| planes(w).is_some())
-    {
-        let x = operands[products.x];
-        let mut normed = x;
-        normed.view.ptr = s.scratch;
-        let (pair, weights) = ([x, operands[norm]], [None, s.weights[norm]]);
-        norm::rms_norm_mul(eps, &StepArgs { operands: &pair, results: &[normed], weights: &weights, ..*s }, out)?;
-        operands[products.x] = normed;
-    }
+    let rounded = match products.activation {
+        DType::F32 => false,
+        DType::Q8A => true,
+        other => return Err(format!("activations are not rounded to {other} on the way in")),
+    };
     for (i, &weight) in products.weights.iter().enumerate() {
         let product = Product {
             weight,
@@ -247,20 +252,9 @@ fn general(products: &Products, s: &StepArgs<'_>, out: &mut Launches) -> Result<
             norm: products.norm.map(|(eps, slot)| (slot, eps)),
             result: if products.glu.is_some() { 0 } else { i },
             gated: products.glu.filter(|_| i == 1),
-            rounded: products.activation != DType::F32,
+            rounded,
         };
-        let Some(planes) = planes(weight) else {
-            matvec_raw::launch(&product, s, out)?;
-            continue;
-        };
-        if product.rounded {
-            return Err(format!("activations rounded to {} in a product of this shape", products.activation));
-        }
-        let product = Product { norm: None, ..product };
-        let (activations, sums) = matvec_raw::operands(&product, &StepArgs { operands: &operands, ..*s })?;
-        let grid = [(planes.rows as usize).div_ceil(256 / s.arch.wave), s.operands[products.x].rows(), 1];
-        let kernel = MATVEC_PLANES[planes.format as usize];
-        out.add(kernel, grid, 256).arg(planes).arg(activations).arg(sums);
+        matvec_raw::launch(&product, s, out)?;
     }
     Ok(())
 }
