@@ -25,7 +25,6 @@ struct RopeAppend {
     int end[3];   // pairs of Q; of Q and K; of all: a pair has a number among all
     int type[2];  // CACHE_…
     int step;
-    int unused;
 };
 
 // What a block knows of its token.
@@ -120,7 +119,7 @@ template <int F> DEVICE constexpr int pair_turns() { return F == FORMAT_Q5_K || 
 template <int F> DEVICE void matvec_qkv(const Matvec& a, const RopeAppend& s, int blocks, u8* lds, float* shared, Token* token) {
     pdl_trigger();
     const Activations x = activations_in<FormatOf<F>::plain>(lds, a.k);
-    Pairs pairs{a, s, token, thread_id() / WAVE * blocks + block_x(), s.end[2], blocks * (MATVEC_THREADS / WAVE)};
+    const Pairs pairs{a, s, token, thread_id() / WAVE * blocks + block_x(), s.end[2], blocks * (MATVEC_THREADS / WAVE)};
     matvec_rows<F, pair_turns<F>()>(a.k, pairs, x, shared, true);
 }
 
@@ -129,10 +128,10 @@ template <int F, int G>
 DEVICE void matvec_qkv_two(const Matvec& a, const RopeAppend& s, int split, int blocks, u8* lds, float* shared, Token* token) {
     pdl_trigger();
     const Activations x = activations_in<false>(lds, a.k);
-    Pairs pairs{a, s, token, thread_id() / WAVE * blocks + block_x(), s.end[split - 1], blocks * (MATVEC_THREADS / WAVE)};
-    matvec_rows<F, pair_turns<F>()>(a.k, pairs, x, shared, true);
-    pairs.end = s.end[2];
-    matvec_rows<G, pair_turns<G>()>(a.k, pairs, x, shared, false);
+    const Pairs pairs{a, s, token, thread_id() / WAVE * blocks + block_x(), s.end[split - 1], blocks * (MATVEC_THREADS / WAVE)};
+    Pairs rest = matvec_rows<F, pair_turns<F>()>(a.k, pairs, x, shared, true);
+    rest.end = s.end[2];
+    matvec_rows<G, pair_turns<G>()>(a.k, rest, x, shared, false);
 }
 
 #define MATVEC_QKV(format, name)                                                                                           \

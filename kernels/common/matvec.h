@@ -246,9 +246,9 @@ template <bool GLU> struct Rows {
     DEVICE_MEMBER void store(const Place& at, const float* sum) const { store_row<GLU>(a, at.p, at.row, sum[0], sum[count - 1]); }
 };
 
-// Sums the rows until there are no more. TURNS pieces of each row of a group are in flight in a lane. `ahead`: prepare when the first loads
+// Sums the rows until there are no more, and returns what is then next. TURNS pieces of each row of a group are in flight in a lane. `ahead`: prepare when the first loads
 // are on their way.
-template <int F, int TURNS, class R> DEVICE void matvec_rows(int k, R& rows, const Activations& x, float* shared, bool ahead) {
+template <int F, int TURNS, class R> DEVICE R matvec_rows(int k, R rows, const Activations& x, float* shared, bool ahead) {
     constexpr bool PLAIN = FormatOf<F>::plain;
     const int pieces = PLAIN ? k / 8 : k / 32;
     const int lane = lane_id();
@@ -301,6 +301,7 @@ template <int F, int TURNS, class R> DEVICE void matvec_rows(int k, R& rows, con
 #pragma unroll
         for (int r = 0; r < R::count; r++) sum[r] = 0.0f;
     }
+    return rows;
 }
 
 // Pieces in flight, of one row or of two: as many as fit 64 registers.
@@ -312,7 +313,7 @@ template <int F, bool GLU> DEVICE void matvec(const Matvec& a, int blocks, u8* l
     pdl_trigger();
     const Activations x = activations_in<FormatOf<F>::plain>(lds, a.k);
     const int waves = MATVEC_THREADS / WAVE, wave = thread_id() / WAVE;
-    Rows<GLU> rows(a, 0, a.count, block_x() * waves + wave, blocks * waves);
+    const Rows<GLU> rows(a, 0, a.count, block_x() * waves + wave, blocks * waves);
     matvec_rows<F, Turns<F, GLU>::value>(a.k, rows, x, shared, true);
 }
 
@@ -321,11 +322,11 @@ template <int F, int G> DEVICE void matvec_two(const Matvec& a, int split, int b
     pdl_trigger();
     const Activations x = activations_in<false>(lds, a.k);
     const int waves = MATVEC_THREADS / WAVE, stride = blocks * waves, mine = block_x() * waves + thread_id() / WAVE;
-    Rows<false> rows(a, 0, split, mine, stride);
+    const Rows<false> rows(a, 0, split, mine, stride);
     matvec_rows<F, Turns<F, false>::value>(a.k, rows, x, shared, true);
     int before = 0;
     for (int p = 0; p < split; p++) before += a.w[p].rows;
     const int start = mine - before % stride;
-    Rows<false> rest(a, split, a.count, start < 0 ? start + stride : start, stride);
+    const Rows<false> rest(a, split, a.count, start < 0 ? start + stride : start, stride);
     matvec_rows<G, Turns<G, false>::value>(a.k, rest, x, shared, false);
 }
