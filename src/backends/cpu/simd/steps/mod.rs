@@ -241,7 +241,9 @@ pub(crate) unsafe fn run(step: &BoundStep<'_>, worker: &mut Worker<'_>) -> Resul
             Op::Cont(_) => cont::run(&x[0], &out[0], worker),
             Op::Concat(op) => concat::run(op, x, &out[0], worker),
             Op::Custom(op) => return custom::run(op.as_ref(), x, out, worker),
+            // `prepare` refuses these.
             Op::Input(_) | Op::Weight(_) | Op::State(_) | Op::Reshape(_) | Op::Permute(_) | Op::Slice(_) => {}
+            Op::QkvRopeAppend(_) => {}
         }
     }
     Ok(())
