@@ -27,8 +27,11 @@ macro_rules! call {
 }
 
 fn devices() -> Vec<Device> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernels/emulator.hip");
-    let Some(libraries) = support::emulator::build("hip-emulator-test", &[&source]) else { return Vec::new() };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernels");
+    let sources = ["emulator", "matrix_host_layout", "matrix_wmma11", "matrix_mma", "matrix_none"];
+    let sources = sources.map(|stem| folder.join(stem).with_extension("hip"));
+    let sources: Vec<&Path> = sources.iter().map(|s| s.as_path()).collect();
+    let Some(libraries) = support::emulator::build("hip-emulator-test", &sources) else { return Vec::new() };
     let open = |(path, wave): (_, usize)| {
         // SAFETY: the library's initializers only fill its list of kernels.
         let library = unsafe { Library::new(path).unwrap() };
@@ -66,11 +69,13 @@ impl Device {
     }
 
     fn function(&self, name: &str) -> Pointer {
+        self.function_of(c"host:emulator", name)
+    }
+
+    fn function_of(&self, file: &CStr, name: &str) -> Pointer {
         let (mut module, mut function) = (null_mut(), null_mut());
         let name = CString::new(name).unwrap();
-        self.check(
-            call!(self, hipModuleLoadData, *mut Pointer => &mut module, *const c_char => c"host:emulator".as_ptr()),
-        );
+        self.check(call!(self, hipModuleLoadData, *mut Pointer => &mut module, *const c_char => file.as_ptr()));
         self.check(
             call!(self, hipModuleGetFunction, *mut Pointer => &mut function, Pointer => module, *const c_char => name.as_ptr()),
         );
@@ -78,6 +83,18 @@ impl Device {
     }
 
     fn launch_on(&self, stream: Pointer, name: &str, grid: [u32; 3], threads: u32, lds: u32, args: &[&[u8]]) -> c_int {
+        self.launch_function(stream, self.function(name), grid, threads, lds, args)
+    }
+
+    fn launch_function(
+        &self,
+        stream: Pointer,
+        function: Pointer,
+        grid: [u32; 3],
+        threads: u32,
+        lds: u32,
+        args: &[&[u8]],
+    ) -> c_int {
         // Arguments at addresses that are aligned as the kernel's types are.
         let aligned: Vec<Vec<u64>> = args
             .iter()
@@ -88,7 +105,7 @@ impl Device {
             })
             .collect();
         let mut params: Vec<*const u64> = aligned.iter().map(|a| a.as_ptr()).collect();
-        call!(self, hipModuleLaunchKernel, Pointer => self.function(name),
+        call!(self, hipModuleLaunchKernel, Pointer => function,
             c_uint => grid[0], c_uint => grid[1], c_uint => grid[2], c_uint => threads, c_uint => 1, c_uint => 1,
             c_uint => lds, Pointer => stream, *mut *const u64 => params.as_mut_ptr(), *const c_void => null())
     }
@@ -284,5 +301,33 @@ fn the_device_says_what_it_is() {
         let code =
             call!(d, hipModuleLoadData, *mut Pointer => &mut module, *const c_char => c"host:no_such_file".as_ptr());
         assert_eq!(d.text("hipGetErrorString", code), "the emulator was compiled without no_such_file.hip");
+    }
+}
+
+/// The lane layouts of every matrix instruction, which the host carries out as the manuals give them: unsymmetric tiles whose strides differ.
+#[test]
+fn matrix_products_in_every_layout() {
+    let (k, strides) = (48, [56usize, 72]);
+    let values = |n: usize, seed: u32| -> Vec<f32> {
+        (0..n as u32).map(|i| ((i + 1).wrapping_mul(seed) >> 24) as f32 / 16.0 - 6.0).collect()
+    };
+    let halves = |v: &[f32]| -> Vec<u16> { v.iter().map(|&x| half::f16::from_f32(x).to_bits()).collect() };
+    for d in devices() {
+        let (a, b) = (values(16 * strides[0], 2654435761), values(16 * strides[1], 2246822519));
+        let (da, db) = (d.buffer(&halves(&a)), d.buffer(&halves(&b)));
+        let files = [c"host:matrix_host_layout", c"host:matrix_wmma11", c"host:matrix_mma", c"host:matrix_none"];
+        for file in &files[..if d.wave == 32 { 4 } else { 1 }] {
+            let out = d.buffer(&[f32::NAN; 256]);
+            let [sa, sb, k_arg] = [strides[0], strides[1], k].map(|n| (n as u32).to_ne_bytes());
+            let args: [&[u8]; 6] = [&address(&da), &address(&db), &address(&out), &sa, &sb, &k_arg];
+            let function = d.function_of(file, "matrix_product");
+            d.check(d.launch_function(null_mut(), function, [1, 1, 1], d.wave as u32, 0, &args));
+            let found = d.read::<f32>(out, 256);
+            for (i, &v) in found.iter().enumerate() {
+                let (row, col) = (i / 16 * strides[0], i % 16 * strides[1]);
+                let sum: f64 = (0..k).map(|k| f64::from(a[row + k]) * f64::from(b[col + k])).sum();
+                assert!((f64::from(v) - sum).abs() < 1e-3, "{file:?}, wave {}: element {i} is {v}, not {sum}", d.wave);
+            }
+        }
     }
 }

@@ -27,7 +27,7 @@
 #define MATRIX_WMMA11 1
 #elif defined(__GFX12__)
 #define MATRIX_WMMA12 1
-#elif defined(__gfx90a__) || defined(__gfx942__) || defined(__gfx950__) || defined(__gfx908__)
+#elif defined(__gfx90a__) || defined(__gfx942__) || defined(__gfx950__) || defined(__gfx908__) || defined(__gfx9_4_generic__)
 #define MATRIX_MFMA 1
 #endif
 

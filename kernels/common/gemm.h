@@ -113,9 +113,9 @@ template <int PENDING> DEVICE void wait_async() { asm volatile("cp.async.wait_gr
 #endif
 
 // A block's tile of results, TILE_N rows of w by TILE_T rows of x, made of steps of TILE_K; its waves, WAVES_N × WAVES_T; a wave's fragments;
-// and what lies in LDS: STAGES times the tiles of x and w, in rows that are 16 bytes longer so that they do not collide in banks.
-template <int TILE_N, int TILE_T, int TILE_K, int STAGES_, int WAVES_N_, int WAVES_T_> struct GemmShape {
-    static constexpr int TN = TILE_N, TT = TILE_T, K = TILE_K, STAGES = STAGES_, WAVES_N = WAVES_N_, WAVES_T = WAVES_T_;
+// whether they load fragments a step AHEAD; and what lies in LDS: STAGES times the tiles of x and w, in rows that are 16 bytes longer so that they do not collide in banks.
+template <int TILE_N, int TILE_T, int TILE_K, int STAGES_, int WAVES_N_, int WAVES_T_, int AHEAD_ = 0> struct GemmShape {
+    static constexpr int TN = TILE_N, TT = TILE_T, K = TILE_K, STAGES = STAGES_, WAVES_N = WAVES_N_, WAVES_T = WAVES_T_, AHEAD = AHEAD_;
     static constexpr int THREADS = WAVES_N * WAVES_T * WAVE;
     static constexpr int N = TN / WAVES_N / 16, T = TT / WAVES_T / 16;
     static constexpr int STRIDE = K + 8, X = TT * STRIDE, STAGE = (TT + TN) * STRIDE, LDS_BYTES = STAGES * STAGE * 2;
@@ -127,30 +127,38 @@ template <class S, int ROWS> struct HalfTile {
     const half_t* base;
     int offset[COUNT];
     int column, k;
+    u32 there;  // which pieces belong to a row
 #if !defined(GEMM_ASYNC)
     u32x4 held[COUNT];
 #endif
-    // Rows from `first` of a matrix with `rows` rows of k halves, `stride` apart; rows behind the end are the last one again.
+    // Rows from `first` of a matrix with `rows` rows of k halves, `stride` apart; what is behind the last row or column is zero. (Reading
+    // the last row again instead costs a factor at few rows: every block asks the same place of the L2 cache.)
     METHOD HalfTile(const half_t* matrix, i64 stride, int first, int rows, int k_) {
         const int row = thread_id() / PER_ROW;
         column = thread_id() % PER_ROW * 8;
         k = k_;
         base = matrix + (i64)first * stride;
+        there = 0;
 #pragma unroll
-        for (int i = 0; i < COUNT; i++) offset[i] = (int)(min_of(row + i * STEP, rows - 1 - first) * stride);
+        for (int i = 0; i < COUNT; i++) {
+            const bool is = row + i * STEP < rows - first;
+            offset[i] = is ? (int)((row + i * STEP) * stride) : 0;
+            there |= (u32)is << i;
+        }
     }
+    METHOD bool has(int i, int c) const { return c < k && (there >> i & 1u); }
     METHOD static int place(int i) { return (thread_id() / PER_ROW + i * STEP) * S::STRIDE + thread_id() % PER_ROW * 8; }
 #if defined(GEMM_ASYNC)
     METHOD void copy(half_t* lds, int k0) const {
         const int c = k0 + column;
 #pragma unroll
-        for (int i = 0; i < COUNT; i++) copy_async(lds + place(i), base + offset[i] + (c < k ? c : 0), c < k);
+        for (int i = 0; i < COUNT; i++) copy_async(lds + place(i), base + offset[i] + (c < k ? c : 0), has(i, c));
     }
 #else
     METHOD void load(int k0) {
         const int c = k0 + column;
 #pragma unroll
-        for (int i = 0; i < COUNT; i++) held[i] = c < k ? *(const u32x4*)(base + offset[i] + c) : u32x4{0, 0, 0, 0};
+        for (int i = 0; i < COUNT; i++) held[i] = has(i, c) ? *(const u32x4*)(base + offset[i] + c) : u32x4{0, 0, 0, 0};
     }
     METHOD void store(half_t* lds) const {
 #pragma unroll
@@ -162,7 +170,7 @@ template <class S, int ROWS> struct HalfTile {
 // A tile of ROWS rows of a quantized matrix: the blocks of one thread.
 template <int F, class S, int ROWS> struct BlockTile {
     static constexpr int PER_ROW = S::K / 32, ALL = ROWS * PER_ROW, COUNT = ALL < S::THREADS ? 1 : ALL / S::THREADS;
-    Block<F> held[COUNT];
+    Block<F> held[COUNT] = {};
     int row[COUNT];
     METHOD static bool works() { return ALL >= S::THREADS || thread_id() < ALL; }
     METHOD BlockTile(int first, int rows) {
@@ -336,18 +344,33 @@ DEVICE void gemm(const GemmParts& parts, const half_t* x, i64 x_stride, int t, i
         }
 #endif
         const half_t* const now = lds + stage * S::STAGE;
+        FragA a[1 + S::AHEAD][S::T];
+        FragB b[1 + S::AHEAD][S::AHEAD ? S::N : 1];
+        auto load_fragments = [&](int to, int step) {
+#pragma unroll
+            for (int i = 0; i < S::T; i++) a[to][i].load_lds(now + (wave_t + i * 16) * S::STRIDE + step * 16, S::STRIDE);
+#pragma unroll
+            for (int j = 0; j < (S::AHEAD ? S::N : 0); j++) b[to][j].load_lds(now + S::X + (wave_n + j * 16) * S::STRIDE + step * 16, S::STRIDE);
+        };
 #pragma unroll
         for (int step = 0; step < S::K / 16; step++) {
             if (!halves) blocks.advance(step, fill + S::X, kt + 2);
-            FragA a[S::T];
+            if constexpr (S::AHEAD) {
+                if (step == 0) load_fragments(0, 0);
+                if (step + 1 < S::K / 16) load_fragments((step + 1) % 2, step + 1);
 #pragma unroll
-            for (int i = 0; i < S::T; i++) a[i].load_lds(now + (wave_t + i * 16) * S::STRIDE + step * 16, S::STRIDE);
+                for (int j = 0; j < S::N; j++)
 #pragma unroll
-            for (int j = 0; j < S::N; j++) {
-                FragB b;
-                b.load_lds(now + S::X + (wave_n + j * 16) * S::STRIDE + step * 16, S::STRIDE);
+                    for (int i = 0; i < S::T; i++) mma(c[i][j], a[step % 2][i], b[step % 2][j]);
+            } else {
 #pragma unroll
-                for (int i = 0; i < S::T; i++) mma(c[i][j], a[i], b);
+                for (int i = 0; i < S::T; i++) a[0][i].load_lds(now + (wave_t + i * 16) * S::STRIDE + step * 16, S::STRIDE);
+#pragma unroll
+                for (int j = 0; j < S::N; j++) {
+                    b[0][0].load_lds(now + S::X + (wave_n + j * 16) * S::STRIDE + step * 16, S::STRIDE);
+#pragma unroll
+                    for (int i = 0; i < S::T; i++) mma(c[i][j], a[0][i], b[0][0]);
+                }
             }
             keep_order();
         }

@@ -38,6 +38,8 @@
 #endif
 #endif
 #include "matrix_host.h"
+// Files may choose different layouts.
+namespace {
 #endif
 
 // The elements of C that a lane holds.
@@ -244,4 +246,8 @@ template <int N> DEVICE void mma_rows(FragC& c, const FragA& a, const FragB& b) 
 }
 DEVICE void mma(FragC& c, const FragA& a, const FragB& b) { mma_rows<0>(c, a, b); }
 
+#endif
+
+#if !defined(GPU_AMD) && !defined(GPU_NVIDIA)
+}  // namespace
 #endif

@@ -184,9 +184,22 @@ impl OpDef for QMatmul {
             let mut operands = vec![Operand::weight(DType::Q8_0, &[64, 40]), Operand::f32(&[Dim::from(64), t])];
             operands.extend(bias.then(|| Operand::f32(&[40])));
             operands.extend(residual.then(|| Operand::f32(&[Dim::from(40), t])));
-            let op = QMatmul { bias, act: Some(act), residual, activation: DType::F32 };
+            let op = QMatmul { bias, act: Some(act), residual, activation: DType::F32, norm_eps: 0.0 };
             cases.push(Case::new(op, operands).bounds(3, 5, 1).tolerance(1e-5));
         }
+        cases.push(
+            Case::new(
+                QMatmul { bias: true, act: None, residual: true, activation: DType::F32, norm_eps: 0.0 },
+                vec![
+                    Operand::weight(DType::Q5K, &[K, 130]),
+                    Operand::f32(&[Dim::from(K), t]),
+                    Operand::f32(&[130]),
+                    Operand::f32(&[Dim::from(130), t]),
+                ],
+            )
+            .bounds(67, 5, 1)
+            .tolerance(1e-5),
+        );
         for dtype in [DType::Q8_0, DType::Q4_0, DType::Q4K, DType::Q6K] {
             cases.push(
                 Case::new(
@@ -206,7 +219,7 @@ impl OpDef for QMatmul {
             );
             cases.push(
                 Case::new(
-                    QMatmul { bias: false, residual: true, activation: DType::Q8A, norm_eps: 1e-5 },
+                    QMatmul { bias: false, act: None, residual: true, activation: DType::Q8A, norm_eps: 1e-5 },
                     vec![
                         Operand::weight(dtype, &[1024, 40]),
                         Operand::f32(&[Dim::from(1024), t]),
@@ -221,7 +234,7 @@ impl OpDef for QMatmul {
         }
         cases.push(
             Case::new(
-                QMatmul { bias: false, residual: false, activation: DType::F32, norm_eps: 1e-5 },
+                QMatmul { bias: false, act: None, residual: false, activation: DType::F32, norm_eps: 1e-5 },
                 vec![Operand::weight(DType::F16, &[256, 40]), Operand::f32(&[Dim::from(256), t]), Operand::f32(&[256])],
             )
             .bounds(1, 5, 1)

@@ -112,6 +112,20 @@ impl OpDef for QMatmulGroup {
             .bounds(1, 1, 1)
             .tolerance(1e-5),
             Case::new(
+                QMatmulGroup { weights: 3, bias: true, activation: DType::F32, norm_eps: 0.0 },
+                vec![
+                    x(1024),
+                    Operand::weight(DType::Q4_0, &[1024, 70]),
+                    Operand::weight(DType::Q4_0, &[1024, 16]),
+                    Operand::weight(DType::Q8_0, &[1024, 16]),
+                    Operand::f32(&[70]),
+                    Operand::f32(&[16]),
+                    Operand::f32(&[16]),
+                ],
+            )
+            .bounds(20, 1, 1)
+            .tolerance(1e-5),
+            Case::new(
                 QMatmulGroup { weights: 3, bias: false, activation: DType::Q8A, norm_eps: 1e-5 },
                 vec![
                     x(1024),

@@ -3,6 +3,7 @@
 //! `target` and `steps` are pure: what a plan will launch is known without a device. `ffi` is the driver behind safe owners.
 
 mod arch;
+mod devices;
 mod ffi;
 mod gemm_choice;
 mod kernels;
@@ -17,6 +18,7 @@ mod view;
 mod weights;
 
 pub use arch::Arch;
+pub use devices::{Gpu, gpus};
 pub use target::HipTarget;
 
 use super::{Backend, BackendError, DeviceInfo, DeviceMemory, LoadedWeights, Program, States, WeightSource};
@@ -89,7 +91,7 @@ impl HipBackend {
             Arch::of_device(&info.arch, objects, info.wave, info.units, info.lds_per_block).map_err(failed)?;
         let stream = Stream::new(&device).map_err(|e| run_error("opening a GPU", e))?;
         // Without the library products run on the kernels of this crate.
-        let blas = Blas::open(&stream).ok();
+        let blas = if gemm_choice::wants_library(&arch) { Blas::open(&stream).ok() } else { None };
         arch.blas = blas.is_some();
         Ok(HipBackend {
             blas: Arc::new(Mutex::new(blas)),

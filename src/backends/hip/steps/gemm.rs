@@ -5,6 +5,7 @@ use crate::backends::hip::arch::Arch;
 use crate::backends::hip::ffi::GemmF16;
 use crate::backends::hip::gemm_choice::{BF16, F16, RAW, Tile, Variant, choose};
 use crate::backends::hip::launch::{Kernel, Launches};
+use crate::backends::hip::planes::PlaneLayout;
 use crate::backends::hip::raw::kernels_of;
 use crate::backends::hip::view::{DevicePtr, DeviceView, View};
 use crate::backends::hip::weights::Planes;
@@ -15,14 +16,14 @@ use bytemuck::{Pod, Zeroable};
 
 /// Bytes of scratch for expanded weights, at most; a matrix that is larger is multiplied in slabs of rows.
 const SLAB: usize = 128 << 20;
+/// Bytes of scratch for the sums of a gated product, at most.
+const SUMS: usize = 64 << 20;
 /// Rows of a slab are a multiple of this.
 const SLAB_ROWS: usize = 128;
 /// Matrices that one launch takes.
 const PARTS: usize = 4;
 /// Threads of `gemm_dequantize_…` and `gemm_finish`.
 const THREADS: u32 = 256;
-/// Rows of at least so many elements are in planes where their type has planes.
-const SURELY_PLANES: usize = 1024;
 /// Blocks of a grid in y and z.
 const MOST_BLOCKS: usize = 65535;
 
@@ -113,30 +114,11 @@ pub(super) fn scratch_bytes(step: &Step, bounds: &Bounds, arch: &Arch) -> usize 
     let of = |p: &ProductSlots| {
         let weight = &step.operands[p.weight].ty;
         let (k, n) = (size(p.weight)[0], size(p.weight)[1]);
-        // Short rows of a type with planes may be in the file's blocks.
-        let in_planes = expanded_by_gemm(weight.dtype) && k >= SURELY_PLANES;
-        if in_planes && !arch.blas { 0 } else { slab(n, k, t, p.gated.is_some()).bytes }
+        let format = PlaneLayout::of(weight.dtype, n, k).map_or(RAW, |layout| layout.format);
+        let in_kernel = GEMM.iter().any(|(f, _)| *f == format);
+        if in_kernel && !arch.blas { 0 } else { slab(n, k, t, p.gated.is_some()).bytes }
     };
     slots.products.iter().map(of).max().unwrap_or(0)
-}
-
-/// Types whose planes `gemm` reads.
-fn expanded_by_gemm(dtype: DType) -> bool {
-    matches!(
-        dtype,
-        DType::F16
-            | DType::Q8_0
-            | DType::Q4_0
-            | DType::Q4_1
-            | DType::Q5_0
-            | DType::Q5_1
-            | DType::Q4K
-            | DType::Q5K
-            | DType::Q6K
-            | DType::Iq4Nl
-            | DType::Iq4Xs
-            | DType::Mxfp4
-    )
 }
 
 /// How a matrix is cut into slabs.
@@ -148,12 +130,14 @@ struct Slab {
     bytes: usize,
 }
 
+/// Slabs of equal size, as few as the limits allow.
 fn slab(n: usize, k: usize, t: usize, gated: bool) -> Slab {
-    let row = 2 * k + if gated { 4 * t } else { 0 };
-    let most = (SLAB / row.max(1) / SLAB_ROWS * SLAB_ROWS).max(SLAB_ROWS);
-    let rows = n.min(most);
+    let sums_row = if gated { 4 * t } else { 0 };
+    let most = (SLAB / (2 * k).max(1)).min(SUMS.checked_div(sums_row).unwrap_or(usize::MAX));
+    let slabs = n.div_ceil((most / SLAB_ROWS * SLAB_ROWS).max(SLAB_ROWS)).max(1);
+    let rows = n.div_ceil(slabs).next_multiple_of(SLAB_ROWS).min(n);
     let sums = (rows * 2 * k).next_multiple_of(256);
-    Slab { rows, sums, bytes: sums + if gated { rows * 4 * t } else { 0 } }
+    Slab { rows, sums, bytes: sums + rows * sums_row }
 }
 
 /// The places of a product's operands.
@@ -437,7 +421,7 @@ mod tests {
     }
 
     fn qmatmul(bias: bool, residual: bool) -> QMatmul {
-        QMatmul { bias, residual, activation: DType::F32, norm_eps: 0.0 }
+        QMatmul { bias, act: None, residual, activation: DType::F32, norm_eps: 0.0 }
     }
 
     fn glu() -> GluQMatmul {
@@ -516,8 +500,9 @@ mod tests {
             names(&out),
             ["dequantize_iq2_xxs_f16", "gemm_f16_large", "dequantize_iq2_xxs_f16", "gemm_f16_large"]
         );
-        assert_eq!(slab(10000, 8192, 300, false), Slab { rows: 8192, sums: 128 << 20, bytes: 128 << 20 });
-        assert!(slab(10000, 8192, 300, true).bytes <= SLAB + 256);
+        assert_eq!(slab(10000, 8192, 300, false), Slab { rows: 5120, sums: 80 << 20, bytes: 80 << 20 });
+        let gated = slab(28672, 8192, 4096, true);
+        assert!(gated.rows == 4096 && gated.bytes <= SLAB + SUMS, "{gated:?}");
     }
 
     #[test]

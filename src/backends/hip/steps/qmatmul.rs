@@ -4,7 +4,7 @@
 //! * `gemm`: f16 activations of many tokens.
 //! * `matvec_raw`, `matvec_planes`: everything else, in f32.
 
-use super::StepArgs;
+use super::{StepArgs, elementwise};
 use super::matvec_raw::{self, Product};
 use crate::backends::hip::arch::{Arch, Matrix};
 use crate::backends::hip::launch::{Kernel, Launches};
