@@ -52,8 +52,8 @@ fn build(case: &Case) -> Built {
         let name = format!("x{i}");
         let ty = operand.ty.clone();
         let value = value(&ty, &operand.fill, &case.bounds, 7 + i as u64);
-        let cache =
-            matches!((&case.op, i), (Op::KvAppend(_), 0) | (Op::Attention(_), 1 | 2) | (Op::RopeKvAppend(_), 3 | 4));
+        let appended = (0..3).any(|out| case.op.state_operand(out) == Some(i));
+        let cache = appended || matches!((&case.op, i), (Op::Attention(_), 1 | 2));
         let op: Op = if operand.weight {
             weights.insert(name.clone(), value);
             Weight { ty }.into()
@@ -109,9 +109,11 @@ fn run(backend: &dyn Backend, built: &Built, fuse: bool) -> Option<Vec<Vec<f32>>
     Some((0..plan.outputs.len()).map(|i| program.output(i).to_vec()).collect())
 }
 
-/// What device backends refuse on purpose, and say so: int8 blocks in memory, which their kernels make on the way in.
+/// What backends refuse on purpose, and say so. Devices: int8 blocks in memory, which their kernels make on the way in. The CPU: the fusion
+/// that only devices make.
 fn on_purpose(error: &BackendError) -> bool {
-    matches!(error, BackendError::Unsupported { backend, reason, .. } if backend != "cpu" && reason.contains("q8_a"))
+    let BackendError::Unsupported { backend, reason, .. } = error else { return false };
+    if backend == "cpu" { reason.contains("only devices") } else { reason.contains("q8_a") }
 }
 
 fn backends() -> Vec<(String, Box<dyn Backend>)> {

@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use support::eager::Eager;
 use support::random_graph::{ReverseRows, random_graph, rounds};
 use support::values::{self, Bound, Sequence};
 
@@ -111,7 +112,7 @@ fn every_pass_is_applied_to_some_graph() {
     let seen = std::cell::RefCell::new(BTreeMap::new());
     for_graphs(1000, |graph, _| {
         let mut fused = graph.clone();
-        let target = CpuTarget { threads: 1 };
+        let target = Eager(CpuTarget { threads: 1 });
         for decision in text(passes::run(&mut fused, &target, &PassOptions::default()))? {
             let applied = matches!(decision.outcome, Outcome::Applied { .. });
             let mut seen = seen.borrow_mut();
@@ -131,7 +132,7 @@ fn every_pass_is_applied_to_some_graph() {
 #[test]
 fn fused_graphs_mean_what_unfused_graphs_mean() {
     // A target without integer kernels: what quantizing changes is no defect.
-    let target = NullBackend::default();
+    let target = Eager(NullBackend::default());
     for_graphs(600, |graph, seed| {
         let sequence = if seed % 2 == 0 { Sequence::One } else { Sequence::Two };
         let bounds = Bounds { t: 1 + seed as usize % 4, s: 5 + seed as usize % 5, r: 1 + seed as usize % 2 };

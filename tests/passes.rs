@@ -13,6 +13,7 @@ use rocmforge::tensor::{Bounds, DType};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use support::eager::Eager;
 use support::random_graph::rounds;
 use support::values::{self, Sequence};
 
@@ -68,7 +69,7 @@ impl Case {
         let mut after = graph.clone();
         let disabled = PASSES.iter().map(|p| p.name()).filter(|&p| p != self.pass).map(str::to_string).collect();
         let options = PassOptions { disabled, stop_after: None };
-        let decisions = run(&mut after, &CpuTarget { threads: 1 }, &options);
+        let decisions = run(&mut after, &Eager(CpuTarget { threads: 1 }), &options);
         let decisions = decisions.unwrap_or_else(|e| panic!("{}: {e}", self.path.display()));
         verify(&after).unwrap_or_else(|e| panic!("{}: {e}", self.path.display()));
         (graph, after, decisions)

@@ -50,6 +50,25 @@ fn a_layer_of_decode_has_at_most_eight_steps_on_the_cpu() {
     }
 }
 
+/// Norm and projections with rotation and caches; attention; output projection with residual; norm, gate and up; down with residual.
+#[cfg(feature = "hip")]
+#[test]
+fn a_layer_of_decode_has_five_steps_on_devices() {
+    for name in ["sm_90", "gfx1100"] {
+        let target = rocmforge::backends::hip::HipTarget::of(name).unwrap();
+        for (model, shape) in MODELS {
+            let steps = |layers| {
+                let header = Header::parse(&Shape { layers, ..shape.clone() }.header("model.gguf")).unwrap();
+                let graph = build(&header, &GraphOptions { bounds: DECODE, kv_type: DType::F16 }).unwrap();
+                let plan = plan(&graph, DECODE, &target, &PassOptions::default()).unwrap();
+                check(&plan).unwrap();
+                plan.steps.len()
+            };
+            assert_eq!(steps(5) - steps(3), 10, "{model} on {name}");
+        }
+    }
+}
+
 /// Caches and packed weights are most of the memory, and what they come to is known without a plan.
 #[test]
 fn the_bill_is_what_the_shapes_come_to() {

@@ -212,92 +212,109 @@ template <bool GLU> DEVICE void store_row(const Matvec& a, int p, int row, float
     a.out[p][to] = total;
 }
 
-// Rows of the matrices p0 ≤ p < p1, laid end to end: `start`, `start + stride` and so on; for GLU each row of the gate with that of `up`.
-// TURNS pieces of a row (of both for GLU) are in flight in a lane. `ahead`: prepare the activations after the first loads are on their way.
-template <int F, bool GLU, int TURNS>
-DEVICE void matvec_rows(const Matvec& a, int p0, int p1, int start, int stride, const Activations& x, float* shared, bool ahead) {
-    constexpr bool PLAIN = FormatOf<F>::plain;
-    constexpr int R = GLU ? 2 : 1;
-    const int pieces = PLAIN ? a.k / 8 : a.k / 32;
-    const int lane = lane_id();
-    int end = 0;
-    for (int p = p0; p < (GLU ? p0 + 1 : p1); p++) end += a.w[p].rows;
+// The rows that a wave takes, `count` at a time: `more` says whether there is a next group, `start` sets the cursors on it, `here` tells
+// which it is, `next` goes on, and `store` ends a group with its sums. `prepare` waits for the kernel before and reads what it has left.
 
-    Piece<F, PLAIN> ring[R][TURNS];
-    Cursor<F, PLAIN> cursor[R];
-    // The next chunk: row (among all, and within matrix p), first piece of this lane.
-    int row = start, p = p0, local = start, piece = lane;
-    auto locate = [&]() {
-        if (GLU) {
-            cursor[0].start(a.w[p0], row, pieces);
-            cursor[R - 1].start(a.w[p0 + 1], row, pieces);
-            local = row;
-        } else {
-            while (p + 1 < p1 && local >= a.w[p].rows) local -= a.w[p++].rows;
-            cursor[0].start(a.w[p], local, pieces);
-        }
+// Rows of the matrices p ≤ i < end_p, laid end to end: `first`, `first + stride` and so on; for GLU each row of the gate with that of `up`.
+template <bool GLU> struct Rows {
+    static constexpr int count = GLU ? 2 : 1;
+    struct Place {
+        int p, row;
     };
+    const Matvec& a;
+    int end_p, stride;
+    int all, end;  // this row and all rows, of all matrices
+    Place here;
+
+    DEVICE_MEMBER Rows(const Matvec& a, int p, int end_p, int first, int stride) : a(a), end_p(end_p), stride(stride), all(first), end(0) {
+        here = Place{p, first};
+        for (int i = p; i < (GLU ? p + 1 : end_p); i++) end += a.w[i].rows;
+    }
+    template <bool PLAIN> DEVICE_MEMBER void prepare(const Activations& x, float* shared) const {
+        pdl_wait();
+        prepare_activations<PLAIN>(a, x, shared);
+    }
+    DEVICE_MEMBER bool more() const { return all < end; }
+    template <class C> DEVICE_MEMBER void start(C* cursor, int pieces) {
+        if (!GLU) {
+            while (here.p + 1 < end_p && here.row >= a.w[here.p].rows) here.row -= a.w[here.p++].rows;
+        }
+        cursor[0].start(a.w[here.p], here.row, pieces);
+        if (GLU) cursor[count - 1].start(a.w[here.p + 1], here.row, pieces);
+    }
+    DEVICE_MEMBER void next() { all += stride, here.row += stride; }
+    DEVICE_MEMBER void store(const Place& at, const float* sum) const { store_row<GLU>(a, at.p, at.row, sum[0], sum[count - 1]); }
+};
+
+// Sums the rows until there are no more, and returns what is then next. TURNS pieces of each row of a group are in flight in a lane. `ahead`: prepare when the first loads
+// are on their way.
+template <int F, int TURNS, class R> DEVICE R matvec_rows(int k, R rows, const Activations& x, float* shared, bool ahead) {
+    constexpr bool PLAIN = FormatOf<F>::plain;
+    const int pieces = PLAIN ? k / 8 : k / 32;
+    const int lane = lane_id();
+    Piece<F, PLAIN> ring[R::count][TURNS];
+    Cursor<F, PLAIN> cursor[R::count];
+    int piece = lane;  // the first of this lane's next
     auto load = [&]() {
 #pragma unroll
         for (int t = 0; t < TURNS; t++) {
             if (piece + t * WAVE < pieces) {
 #pragma unroll
-                for (int r = 0; r < R; r++) load_piece<F>(cursor[r], ring[r][t], t);
+                for (int r = 0; r < R::count; r++) load_piece<F>(cursor[r], ring[r][t], t);
             }
         }
     };
-    if (row < end) {
-        locate();
+    if (rows.more()) {
+        rows.start(cursor, pieces);
         load();
     }
-    if (ahead) {
-        pdl_wait();
-        prepare_activations<PLAIN>(a, x, shared);
-    }
-    float sum[R];
+    if (ahead) rows.template prepare<PLAIN>(x, shared);
+    float sum[R::count];
 #pragma unroll
-    for (int r = 0; r < R; r++) sum[r] = 0.0f;
-    while (row < end) {
+    for (int r = 0; r < R::count; r++) sum[r] = 0.0f;
+    while (rows.more()) {
 #pragma unroll
         for (int t = 0; t < TURNS; t++) {
             if (piece + t * WAVE < pieces) {
                 const typename Piece<F, PLAIN>::X v = Piece<F, PLAIN>::activation(x, piece + t * WAVE);
 #pragma unroll
-                for (int r = 0; r < R; r++) sum[r] += ring[r][t].dot(v);
+                for (int r = 0; r < R::count; r++) sum[r] += ring[r][t].dot(v);
             }
         }
         piece += TURNS * WAVE;
         if (piece - lane < pieces) {
 #pragma unroll
-            for (int r = 0; r < R; r++) cursor[r].advance(TURNS);
+            for (int r = 0; r < R::count; r++) cursor[r].advance(TURNS);
             load();
             continue;
         }
-        const int done = local, matrix = p;
+        const typename R::Place done = rows.here;
         piece = lane;
-        row += stride;
-        local += stride;
-        if (row < end) {
-            locate();
+        rows.next();
+        if (rows.more()) {
+            rows.start(cursor, pieces);
             load();
         }
-        const float gate = wave_sum(sum[0]), total = GLU ? wave_sum(sum[R - 1]) : gate;
-        if (lane == 0) store_row<GLU>(a, matrix, done, gate, total);
 #pragma unroll
-        for (int r = 0; r < R; r++) sum[r] = 0.0f;
+        for (int r = 0; r < R::count; r++) sum[r] = wave_sum(sum[r]);
+        if (lane == 0) rows.store(done, sum);
+#pragma unroll
+        for (int r = 0; r < R::count; r++) sum[r] = 0.0f;
     }
+    return rows;
 }
 
-// Pieces in flight, of one row or of two for GLU: as many as fit 64 registers.
-template <int F, bool GLU> struct Turns {
-    static constexpr int value = (F == FORMAT_Q8_0 || F == FORMAT_Q6_K ? 2 : 4) / (GLU ? 2 : 1);
+// Pieces in flight, of one row or of two: as many as fit 64 registers.
+template <int F, bool TWO_ROWS> struct Turns {
+    static constexpr int value = (F == FORMAT_Q8_0 || F == FORMAT_Q6_K ? 2 : 4) / (TWO_ROWS ? 2 : 1);
 };
 
 template <int F, bool GLU> DEVICE void matvec(const Matvec& a, int blocks, u8* lds, float* shared) {
     pdl_trigger();
     const Activations x = activations_in<FormatOf<F>::plain>(lds, a.k);
     const int waves = MATVEC_THREADS / WAVE, wave = thread_id() / WAVE;
-    matvec_rows<F, GLU, Turns<F, GLU>::value>(a, 0, a.count, block_x() * waves + wave, blocks * waves, x, shared, true);
+    const Rows<GLU> rows(a, 0, a.count, block_x() * waves + wave, blocks * waves);
+    matvec_rows<F, Turns<F, GLU>::value>(a.k, rows, x, shared, true);
 }
 
 // The first `split` matrices have one format, the others another: their rows are dealt to the waves as if they were one matrix.
@@ -305,9 +322,11 @@ template <int F, int G> DEVICE void matvec_two(const Matvec& a, int split, int b
     pdl_trigger();
     const Activations x = activations_in<false>(lds, a.k);
     const int waves = MATVEC_THREADS / WAVE, stride = blocks * waves, mine = block_x() * waves + thread_id() / WAVE;
-    matvec_rows<F, false, Turns<F, false>::value>(a, 0, split, mine, stride, x, shared, true);
+    const Rows<false> rows(a, 0, split, mine, stride);
+    matvec_rows<F, Turns<F, false>::value>(a.k, rows, x, shared, true);
     int before = 0;
     for (int p = 0; p < split; p++) before += a.w[p].rows;
     const int start = mine - before % stride;
-    matvec_rows<G, false, Turns<G, false>::value>(a, split, a.count, start < 0 ? start + stride : start, stride, x, shared, false);
+    const Rows<false> rest(a, split, a.count, start < 0 ? start + stride : start, stride);
+    matvec_rows<G, Turns<G, false>::value>(a.k, rest, x, shared, false);
 }

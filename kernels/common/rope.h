@@ -24,11 +24,15 @@ DEVICE u64 fraction(float x) {
     return x < 0.0f ? 0 - f : f;
 }
 
-// (hi + lo) / factor turns a position: `hi + lo` divided in two floats.
-DEVICE Rotation rotation_of(int position, float hi, float lo, float factor) {
+// (hi + lo) / factor turns, in units of 2^-64 of a turn: `hi + lo` divided in two floats.
+DEVICE u64 turns_of(float hi, float lo, float factor) {
     float q = hi / factor;
     float rest = (fma_f32(-q, factor, hi) + lo) / factor;
-    u64 turn = (u64)(i64)position * (fraction(q) + fraction(rest));
+    return fraction(q) + fraction(rest);
+}
+// The rotation at a position, of so much a position.
+DEVICE Rotation rotation_of(int position, u64 turns) {
+    u64 turn = (u64)(i64)position * turns;
     u32 t = (u32)(turn >> 32);
     u32 quarter = (t + 0x20000000u) >> 30;
     float x = (float)(int)(t - (quarter << 30)) * 1.4629180792671596e-9f; // 2π / 2^32
@@ -51,7 +55,7 @@ DEVICE RopePair rope_pair(int p, int n_dims, int neox) {
     return RopePair{2 * p, 2 * p + 1, false};
 }
 DEVICE Rotation rope_rotation(int position, int pair, const RopeTable& table, const float* factors, float scale) {
-    Rotation r = rotation_of(position, table.hi[pair], table.lo[pair], factors ? factors[pair] : 1.0f);
+    Rotation r = rotation_of(position, turns_of(table.hi[pair], table.lo[pair], factors ? factors[pair] : 1.0f));
     return Rotation{r.sin * scale, r.cos * scale};
 }
 DEVICE f32x2 rotate(f32x2 v, Rotation r) { return f32x2{v.x * r.cos - v.y * r.sin, v.x * r.sin + v.y * r.cos}; }

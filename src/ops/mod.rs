@@ -27,6 +27,7 @@ mod layer_norm;
 mod matmul;
 mod mul;
 mod permute;
+mod qkv_rope_append;
 mod qmatmul;
 mod qmatmul_group;
 mod quantize;
@@ -62,6 +63,7 @@ pub use layer_norm::LayerNorm;
 pub use matmul::Matmul;
 pub use mul::Mul;
 pub use permute::Permute;
+pub use qkv_rope_append::QkvRopeAppend;
 pub use qmatmul::QMatmul;
 pub use qmatmul_group::QMatmulGroup;
 pub use quantize::Quantize;
@@ -278,6 +280,8 @@ ops! {
     KvAppend,
     /// RoPE of Q and K, and K and V appended to their caches.
     RopeKvAppend,
+    /// Projections of Q, K and V, RoPE of Q and K, and K and V appended to their caches.
+    QkvRopeAppend,
     /// Hides the cache positions that a token must not see.
     KvMask,
     /// Softmax over rows.
@@ -315,6 +319,7 @@ impl Op {
             Op::QMatmul(_) => slot == 0,
             Op::QMatmulGroup(op) => (1..=op.weights).contains(&slot),
             Op::GluQMatmul(_) => slot == 1 || slot == 2,
+            Op::QkvRopeAppend(_) => (1..=3).contains(&slot),
             _ => false,
         }
     }
@@ -334,6 +339,7 @@ impl Op {
             (Op::KvAppend(_), 0) => Some(0),
             (Op::RopeKvAppend(_), 1) => Some(3),
             (Op::RopeKvAppend(_), 2) => Some(4),
+            (Op::QkvRopeAppend(op), 1 | 2) => Some(op.k_state() + out - 1),
             _ => None,
         }
     }

@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test file uses a part of this
 
 pub mod device;
+pub mod eager;
 pub mod emulator;
 pub mod random_graph;
 pub mod scripted;

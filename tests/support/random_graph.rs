@@ -209,14 +209,26 @@ impl Generator<'_> {
 
     /// The product with a new weight of `n` rows, perhaps with a bias.
     fn product(&mut self, x: Value, m: f32, n: usize) -> Option<(Value, f32)> {
-        let k = self.shape(x).row().fixed()?;
+        let style = self.style();
+        self.product_in(style, x, m, n)
+    }
+
+    /// The type of a weight, and whether it has a bias, in f16 or not.
+    fn style(&mut self) -> (DType, Option<DType>) {
         let types = [DType::F32, DType::F16, DType::Q8_0, DType::Bf16, DType::Q4_0, DType::Q6K];
         let dtype = types[self.pick(types.len())];
+        let bias = self.chance(3).then(|| if self.chance(3) { DType::F16 } else { DType::F32 });
+        (dtype, bias)
+    }
+
+    /// The product with a new weight of `n` rows of this type, perhaps with a bias.
+    fn product_in(&mut self, style: (DType, Option<DType>), x: Value, m: f32, n: usize) -> Option<(Value, f32)> {
+        let k = self.shape(x).row().fixed()?;
+        let (dtype, bias) = style;
         let dtype = if k % dtype.block_len() == 0 { dtype } else { DType::F32 };
         let w = self.weight(dtype, &[k, n]);
         let mut y = self.op(Matmul {}, &[w, x]);
-        if self.chance(3) {
-            let dtype = if self.chance(3) { DType::F16 } else { DType::F32 };
+        if let Some(dtype) = bias {
             let bias = self.weight(dtype, &[n]);
             y = self.op(Add {}, &[y, bias]);
         }
@@ -354,11 +366,15 @@ impl Generator<'_> {
         let (slot, start) = (self.ids("kv_slot", Sym::T), self.ids("kv_start", Sym::T));
         let t = Dim::from(Sym::T);
 
-        let mut q = self.product(x, m, heads * d).expect("rows are fixed").0;
+        // Projections that become a group, or each in its own way.
+        let alike = if self.chance(2) { Some(self.style()) } else { None };
+        let style = alike.unwrap_or_else(|| self.style());
+        let mut q = self.product_in(style, x, m, heads * d).expect("rows are fixed").0;
         q = self.op(Reshape { shape: Shape::new(&[d.into(), heads.into(), t]) }, &[q]);
         let mut cached = Vec::new();
         for (name, width) in [("k", d), ("v", dv)] {
-            let y = self.product(x, m, groups * width).expect("rows are fixed").0;
+            let style = alike.unwrap_or_else(|| self.style());
+            let y = self.product_in(style, x, m, groups * width).expect("rows are fixed").0;
             let mut y = self.op(Reshape { shape: Shape::new(&[width.into(), groups.into(), t]) }, &[y]);
             if name == "k" && self.chance(2) {
                 (q, y) = (self.rope(q, d), self.rope(y, d));

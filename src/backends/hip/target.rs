@@ -50,6 +50,10 @@ impl Capabilities for HipTarget {
     fn norm_in_matmul(&self, weight: DType, k: usize, tokens: usize) -> bool {
         has_planes(weight, k) && tokens <= FEW_TOKENS
     }
+
+    fn rope_in_matmul(&self, weights: [DType; 3], k: usize, tokens: usize) -> bool {
+        tokens <= FEW_TOKENS && steps::qkv_rope_append::serves(weights, k, &self.arch)
+    }
 }
 
 impl Target for HipTarget {

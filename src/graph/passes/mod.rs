@@ -16,6 +16,7 @@ mod matmul_activation;
 mod matmul_bias;
 mod matmul_residual;
 mod norm_matmul;
+mod qkv_rope;
 mod quantize_activations;
 mod rms_norm_mul;
 mod rope_append;
@@ -36,6 +37,12 @@ pub trait Capabilities {
     /// Whether a matmul with a weight of this type and rows of `k`, of at most `tokens` tokens, normalises its input by itself, which is
     /// worthwhile where a launch costs more than doing so in every block.
     fn norm_in_matmul(&self, _weight: DType, _k: usize, _tokens: usize) -> bool {
+        false
+    }
+
+    /// Whether products with these weights (of Q, K and V) of rows of `k`, of at most `tokens` tokens, rotate their results and write
+    /// them into the caches by themselves.
+    fn rope_in_matmul(&self, _weights: [DType; 3], _k: usize, _tokens: usize) -> bool {
         false
     }
 }
@@ -68,6 +75,7 @@ pub const PASSES: &[&dyn Pass] = &[
     &group_matmuls::GroupMatmuls,
     &rope_append::RopeAppend,
     &norm_matmul::NormMatmul,
+    &qkv_rope::QkvRope,
     &quantize_activations::QuantizeActivations,
     &dead_nodes::DeadNodes,
 ];

@@ -31,6 +31,8 @@ impl Pass for QuantizeActivations {
                 Op::QMatmul(op) => (1, &mut op.activation),
                 Op::QMatmulGroup(op) => (0, &mut op.activation),
                 Op::GluQMatmul(op) => (0, &mut op.activation),
+                // Its kernels are for a few tokens, for which the products round by themselves.
+                Op::QkvRopeAppend(op) if graph.bounds.t <= FEW_TOKENS => (0, &mut op.group.activation),
                 _ => continue,
             };
             let mut operands = graph.operands(id);

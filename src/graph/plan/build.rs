@@ -266,6 +266,17 @@ impl<'a> Planner<'a> {
                 let width = results.iter().find(is_state).map_or(4, |r| r.ty.dtype.block_bytes()) as u64;
                 (read, new.map(bytes).sum::<u64>() / 4 * width)
             }
+            Op::QkvRopeAppend(op) => {
+                let is_state = |o: &Operand| matches!(o.place, Place::State(_));
+                let read: u64 = operands.iter().filter(|o| !is_state(o)).map(bytes).sum();
+                // A row of each head for each token, and Q.
+                let t = results[0].ty.shape.dim(2).eval(bounds);
+                let row = |o: &Operand| {
+                    let [d, _, heads, _] = o.ty.shape.eval(bounds);
+                    (o.ty.dtype.row_bytes(d).unwrap_or(0) * heads * t) as u64
+                };
+                (read, bytes(&results[0]) + operands[op.k_state()..][..2].iter().map(row).sum::<u64>())
+            }
             _ => (operands.iter().map(bytes).sum(), results.iter().map(bytes).sum()),
         };
         let label = self.graph.node(id).label.clone();

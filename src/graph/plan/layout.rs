@@ -82,6 +82,8 @@ pub(super) fn need(op: &Op, slot: usize) -> Need {
         Op::QMatmul(_) | Op::QMatmulGroup(_) | Op::GluQMatmul(_) | Op::Quantize(_) | Op::Custom(_) | Op::GetRows(_) => {
             Need::Contiguous
         }
+        // Not the caches.
+        Op::QkvRopeAppend(op) if slot < op.k_state() => Need::Contiguous,
         _ => Need::Rows,
     }
 }

@@ -38,6 +38,7 @@ pub enum Kind {
 /// The first part of an op's name that is in this table decides. So a fused op has the colour of its heaviest part.
 const NAMES: &[(&str, Kind)] = &[
     ("matmul", Kind::Matmul),
+    ("qkv", Kind::Matmul),
     ("attention", Kind::Attention),
     ("soft_max", Kind::Attention),
     ("kv_mask", Kind::Attention),
@@ -138,6 +139,7 @@ mod tests {
     fn fused_ops_have_the_colour_of_their_heaviest_part() {
         let kind = |name: &str| NAMES.iter().find(|(part, _)| name.contains(part)).map(|k| k.1);
         assert_eq!(kind("qmatmul_group"), Some(Kind::Matmul));
+        assert_eq!(kind("qkv_rope_append"), Some(Kind::Matmul));
         assert_eq!(kind("rope_kv_append"), Some(Kind::State));
         assert_eq!(kind("glu"), None);
         // A family whose name nobody has lost its op.

@@ -12,6 +12,7 @@ mod kv_mask;
 mod matmul;
 mod matvec_raw;
 mod norm;
+pub(super) mod qkv_rope_append;
 mod qmatmul;
 mod quantize;
 mod rope;
@@ -159,6 +160,7 @@ pub(crate) fn launches(op: &Op, s: &StepArgs<'_>, out: &mut Launches) -> Result<
         Op::Rope(op) => rope::launches(op, s, out),
         Op::KvAppend(_) => kv_append::launches(s, out),
         Op::RopeKvAppend(op) => rope_kv_append::launches(op, s, out),
+        Op::QkvRopeAppend(op) => qkv_rope_append::launches(op, s, out),
         Op::KvMask(op) => kv_mask::launches(op, s, out),
         Op::SoftMax(_) => soft_max::launches(s, out),
         Op::Matmul(_) => matmul::launches(s, out),

@@ -17,18 +17,18 @@ use bytemuck::{Pod, Zeroable};
 /// `Matvec` of `kernels/common/matvec.h`.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
-struct Matvec {
-    w: [Planes; 3],
-    bias: [DevicePtr; 3],
-    out: [DevicePtr; 3],
-    x: DevicePtr,
-    residual: DevicePtr,
-    norm: DevicePtr,
-    eps: f32,
-    count: i32,
-    k: i32,
-    act: i32,
-    x_stride: i32,
+pub(super) struct Matvec {
+    pub w: [Planes; 3],
+    pub bias: [DevicePtr; 3],
+    pub out: [DevicePtr; 3],
+    pub x: DevicePtr,
+    pub residual: DevicePtr,
+    pub norm: DevicePtr,
+    pub eps: f32,
+    pub count: i32,
+    pub k: i32,
+    pub act: i32,
+    pub x_stride: i32,
     unused: i32,
 }
 
@@ -155,12 +155,12 @@ const MATVEC_TWO: [(i32, i32, Kernel); 4] = [
 ];
 
 /// Whether the elements of a `FORMAT_…` are floats, which multiply f32 activations.
-pub(super) fn is_plain(format: i32) -> bool {
+pub(super) pub(super) fn is_plain(format: i32) -> bool {
     format <= 2
 }
 
 /// Threads of a block and blocks of a compute unit, as in matvec.h.
-fn block_shape(arch: &Arch) -> (u32, usize) {
+pub(super) fn block_shape(arch: &Arch) -> (u32, usize) {
     if arch.matrix == Matrix::Mma { (512, 2) } else { (256, 4) }
 }
 
