@@ -1,7 +1,6 @@
 //! The graph of a model: ids, nodes and edges, builder, text form, verifier, interpreter, passes, planner.
 
 mod builder;
-mod dot;
 #[allow(clippy::module_inception)]
 mod graph;
 mod ids;
@@ -13,7 +12,6 @@ mod verify;
 pub mod view;
 
 pub use builder::{BuildError, Builder};
-pub use dot::to_dot;
 pub use graph::{EditError, Graph, Node};
 pub use ids::{NodeId, Value};
 pub use interpret::{InterpretError, Interpreter, Values, WeightValues};

@@ -223,6 +223,20 @@ impl AttrField for [usize; 4] {
     }
 }
 
+/// The word `none`, or the field.
+impl<F: AttrField> AttrField for Option<F> {
+    const EXPECTED: &'static str = F::EXPECTED;
+    fn to_attr(&self) -> AttrValue {
+        self.as_ref().map_or_else(|| AttrValue::Word("none".to_string()), F::to_attr)
+    }
+    fn from_attr(value: &AttrValue) -> Option<Option<F>> {
+        match value {
+            AttrValue::Word(w) if w == "none" => Some(None),
+            _ => F::from_attr(value).map(Some),
+        }
+    }
+}
+
 /// Declares an enum whose variants are words in a graph's text.
 macro_rules! word_enum {
     ($(#[$doc:meta])* pub enum $name:ident { $( $(#[$vdoc:meta])* $variant:ident = $word:literal, )* } expected $expected:literal) => {

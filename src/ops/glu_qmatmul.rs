@@ -20,7 +20,7 @@ attributes! {
 
 impl GluQMatmul {
     fn single(&self) -> QMatmul {
-        QMatmul { bias: false, residual: false, activation: self.activation, norm_eps: self.norm_eps }
+        QMatmul { bias: false, act: None, residual: false, activation: self.activation, norm_eps: self.norm_eps }
     }
 }
 

@@ -6,6 +6,7 @@ mod attrs;
 mod case;
 mod elementwise;
 mod error;
+mod full_attention;
 mod sources;
 mod types;
 
@@ -51,6 +52,7 @@ pub use custom::{CustomOp, CustomOps};
 pub use dequantize::Dequantize;
 pub use div::Div;
 pub use error::{InferError, ReferenceError};
+pub use full_attention::FullAttention;
 pub use get_rows::GetRows;
 pub use glu::Glu;
 pub use glu_qmatmul::GluQMatmul;
@@ -282,6 +284,8 @@ ops! {
     SoftMax,
     /// Softmax(scale · QKᵀ) V over a KV cache.
     Attention,
+    /// Softmax(scale · QKᵀ) V over all positions.
+    FullAttention,
     /// Another shape for the same elements.
     Reshape,
     /// Another order of the dimensions.

@@ -1,20 +1,26 @@
-//! `qmatmul`: out[n, m] = Σ_k w[k, n] · x[k, m] (+ bias[n]) (+ residual[n, m]), with `w` read in its stored type and `x` possibly
-//! normalised first.
+//! `qmatmul`: out[n, m] = f(Σ_k w[k, n] · x[k, m] (+ bias[n])) (+ residual[n, m]), with `w` read in its stored type, f an activation
+//! function where `act` names one, and `x` possibly normalised first.
 
 use super::attrs::attributes;
 use super::elementwise::{reference_broadcast, result, values};
-use crate::ops::{BoundType, Case, InferError, Matmul, OpDef, Operand, ReferenceError, RmsNormMul, TensorType, Types};
+use crate::ops::{
+    Activation, BoundType, Case, InferError, Matmul, OpDef, Operand, ReferenceError, RmsNormMul, TensorType, Types,
+    Unary,
+};
 use crate::tensor::{Bounds, DType, Dim, HostTensor, Shape, Sym};
 use smallvec::smallvec;
 
 attributes! {
-    /// dequantize + matmul in one step, with the bias and the residual added where the sum is still in registers.
+    /// dequantize + matmul in one step, with the bias added, the activation function applied and the residual added to results that
+    /// are still in cache.
     ///
     /// `w: [k, n]` of any type, `x: [k, …]` f32 or quantized by `quantize`, `bias: f32[n]`, `residual`: f32 of the result's shape
     /// → f32 `[n, …]`.
     pub struct QMatmul {
         /// Whether a bias is the next operand.
         pub bias: bool = false,
+        /// The function of the product and bias, before the residual.
+        pub act: Option<Activation> = None,
         /// Whether a residual is the last operand.
         pub residual: bool = false,
         /// The type to which f32 activations are rounded on the way in; f32 leaves them as they are.
@@ -122,8 +128,14 @@ impl OpDef for QMatmul {
         let product =
             Matmul {}.reference(&[&w, &x], &[BoundType { dtype: DType::F32, ne: [w.ne()[1], x.rows(), 1, 1] }])?;
         let mut out = result(outs[0], values(&[&product[0]], 0)?.into_owned())?;
-        for &term in &operands[2..][..self.bias as usize + self.residual as usize] {
-            out = reference_broadcast(&[&out[0], term], outs, |a, b| a + b)?;
+        if self.bias {
+            out = reference_broadcast(&[&out[0], operands[2]], outs, |a, b| a + b)?;
+        }
+        if let Some(kind) = self.act {
+            out = Unary { kind }.reference(&[&out[0]], outs)?;
+        }
+        if self.residual {
+            out = reference_broadcast(&[&out[0], operands[2 + self.bias as usize]], outs, |a, b| a + b)?;
         }
         Ok(out)
     }
@@ -144,7 +156,7 @@ impl OpDef for QMatmul {
             for (tokens, n) in [(1, 33), (3, 17), (19, 48)] {
                 cases.push(
                     Case::new(
-                        QMatmul { bias: false, residual: false, activation: DType::F32, norm_eps: 0.0 },
+                        QMatmul { bias: false, act: None, residual: false, activation: DType::F32, norm_eps: 0.0 },
                         vec![Operand::weight(dtype, &[K, n]), Operand::f32(&[Dim::from(K), t])],
                     )
                     .bounds(tokens, 5, 1)
@@ -155,7 +167,7 @@ impl OpDef for QMatmul {
         for dtype in [DType::F32, DType::Q8_0] {
             cases.push(
                 Case::new(
-                    QMatmul { bias: true, residual: true, activation: DType::F32, norm_eps: 0.0 },
+                    QMatmul { bias: true, act: None, residual: true, activation: DType::F32, norm_eps: 0.0 },
                     vec![
                         Operand::weight(dtype, &[64, 24]),
                         Operand::f32(&[Dim::from(64), t]),
@@ -168,7 +180,7 @@ impl OpDef for QMatmul {
         }
         cases.push(
             Case::new(
-                QMatmul { bias: true, residual: true, activation: DType::F32, norm_eps: 0.0 },
+                QMatmul { bias: true, act: None, residual: true, activation: DType::F32, norm_eps: 0.0 },
                 vec![
                     Operand::weight(DType::Q5K, &[K, 130]),
                     Operand::f32(&[Dim::from(K), t]),
@@ -179,10 +191,38 @@ impl OpDef for QMatmul {
             .bounds(67, 5, 1)
             .tolerance(1e-5),
         );
+        cases.push(
+            Case::new(
+                QMatmul {
+                    bias: true,
+                    act: Some(Activation::Gelu),
+                    residual: true,
+                    activation: DType::F32,
+                    norm_eps: 0.0,
+                },
+                vec![
+                    Operand::weight(DType::Q5_0, &[K, 130]),
+                    Operand::f32(&[Dim::from(K), t]),
+                    Operand::f32(&[130]),
+                    Operand::f32(&[Dim::from(130), t]),
+                ],
+            )
+            .bounds(9, 5, 1)
+            .tolerance(1e-5),
+        );
+        // Square roots of random sums are not numbers.
+        for (i, &act) in Activation::ALL.iter().filter(|&&act| act != Activation::Sqrt).enumerate() {
+            let (bias, residual) = (i % 2 == 0, i % 3 == 0);
+            let mut operands = vec![Operand::weight(DType::Q8_0, &[64, 40]), Operand::f32(&[Dim::from(64), t])];
+            operands.extend(bias.then(|| Operand::f32(&[40])));
+            operands.extend(residual.then(|| Operand::f32(&[Dim::from(40), t])));
+            let op = QMatmul { bias, act: Some(act), residual, activation: DType::F32, norm_eps: 0.0 };
+            cases.push(Case::new(op, operands).bounds(3, 5, 1).tolerance(1e-5));
+        }
         for dtype in [DType::Q8_0, DType::Q4_0, DType::Q4K, DType::Q6K] {
             cases.push(
                 Case::new(
-                    QMatmul { bias: false, residual: false, activation: DType::Q8A, norm_eps: 0.0 },
+                    QMatmul { bias: false, act: None, residual: false, activation: DType::Q8A, norm_eps: 0.0 },
                     vec![Operand::weight(dtype, &[1024, 40]), Operand::f32(&[Dim::from(1024), t])],
                 )
                 .bounds(2, 5, 1)
@@ -190,7 +230,7 @@ impl OpDef for QMatmul {
             );
             cases.push(
                 Case::new(
-                    QMatmul { bias: false, residual: false, activation: DType::F32, norm_eps: 0.0 },
+                    QMatmul { bias: false, act: None, residual: false, activation: DType::F32, norm_eps: 0.0 },
                     vec![Operand::weight(dtype, &[1024, 40]), Operand::typed(DType::Q8A, &[Dim::from(1024), t])],
                 )
                 .bounds(11, 5, 1)
@@ -198,7 +238,7 @@ impl OpDef for QMatmul {
             );
             cases.push(
                 Case::new(
-                    QMatmul { bias: false, residual: true, activation: DType::Q8A, norm_eps: 1e-5 },
+                    QMatmul { bias: false, act: None, residual: true, activation: DType::Q8A, norm_eps: 1e-5 },
                     vec![
                         Operand::weight(dtype, &[1024, 40]),
                         Operand::f32(&[Dim::from(1024), t]),
@@ -213,7 +253,7 @@ impl OpDef for QMatmul {
         }
         cases.push(
             Case::new(
-                QMatmul { bias: false, residual: false, activation: DType::F32, norm_eps: 1e-5 },
+                QMatmul { bias: false, act: None, residual: false, activation: DType::F32, norm_eps: 1e-5 },
                 vec![Operand::weight(DType::F16, &[256, 40]), Operand::f32(&[Dim::from(256), t]), Operand::f32(&[256])],
             )
             .bounds(1, 5, 1)

@@ -39,7 +39,7 @@ impl QMatmulGroup {
     }
 
     fn single(&self) -> QMatmul {
-        QMatmul { bias: self.bias, residual: false, activation: self.activation, norm_eps: self.norm_eps }
+        QMatmul { bias: self.bias, act: None, residual: false, activation: self.activation, norm_eps: self.norm_eps }
     }
 }
 

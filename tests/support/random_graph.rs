@@ -119,7 +119,7 @@ impl Generator<'_> {
     }
 
     fn action(&mut self) {
-        match self.pick(22) {
+        match self.pick(23) {
             0 | 1 => self.linear(),
             2 => self.norm(),
             3 | 4 => self.sum(),
@@ -179,6 +179,7 @@ impl Generator<'_> {
                 self.attempt(Constant { value: 0.75, shape }, &[], 0.75);
             }
             20 => self.repeat(),
+            21 => self.full_attention(),
             _ => {
                 let (x, _) = self.value();
                 self.output(x);
@@ -189,7 +190,15 @@ impl Generator<'_> {
     fn linear(&mut self) {
         let (x, m) = self.value();
         let n = if self.chance(8) { 1024 } else { [16, 32, 64, 1, 24, 256][self.pick(6)] };
-        let Some((y, m)) = self.product(x, m, n) else { return };
+        let Some((mut y, m)) = self.product(x, m, n) else { return };
+        if self.chance(4) {
+            let kinds = [Activation::Gelu, Activation::Silu, Activation::Relu, Activation::Tanh, Activation::Neg];
+            let kind = kinds[self.pick(kinds.len())];
+            if self.chance(6) {
+                self.pool.push((y, m));
+            }
+            y = self.op(Unary { kind }, &[y]);
+        }
         self.pool.push((y, m));
         let (residual, r) = self.alike(y);
         if residual != y && self.chance(2) {
@@ -286,7 +295,11 @@ impl Generator<'_> {
         };
         let fitting: Vec<_> = self.pool.iter().copied().filter(|(v, _)| fits(*v)).collect();
         let (b, n) = fitting[self.pick(fitting.len())];
-        match self.pick(4) {
+        match self.pick(5) {
+            4 => {
+                let b = self.op(Constant { value: -0.5, shape: Shape::new(&[1]) }, &[]);
+                self.attempt(Mul {}, &[a, b], m);
+            }
             0 => self.attempt(Mul {}, &[a, b], m * n),
             1 => self.attempt(Sub {}, &[a, b], m + n),
             2 => self.attempt(Add {}, &[a, b], m + n),
@@ -387,6 +400,53 @@ impl Generator<'_> {
         }
         let p = self.op(SoftMax {}, &[scores]);
         let v = self.op(Permute { axes: [1, 0, 2, 3] }, &[cached[1]]);
+        let out = self.op(Matmul {}, &[v, p]);
+        let out = self.op(Permute { axes: [0, 2, 1, 3] }, &[out]);
+        let out = self.op(Cont {}, &[out]);
+        let out = self.op(Reshape { shape: Shape::new(&[(heads * dv).into(), t]) }, &[out]);
+        self.pool.push((out, m + 1.0));
+    }
+
+    /// Attention of all tokens to all tokens, without a cache.
+    fn full_attention(&mut self) {
+        let (x, m) = self.value();
+        let shape = self.shape(x);
+        if shape.rank() != 2 || shape.dim(1) != Dim::Sym(Sym::T) || shape.row().fixed().is_none() || self.attentions > 2
+        {
+            return;
+        }
+        self.attentions += 1;
+        let (d, dv, groups) = ([8, 16, 4][self.pick(3)], [8, 12][self.pick(2)], 1 + self.pick(2));
+        let heads = groups * (1 + self.pick(2));
+        let t = Dim::from(Sym::T);
+        let mut project = |width: usize, heads: usize| {
+            let y = self.product(x, m, heads * width).expect("rows are fixed").0;
+            self.op(Reshape { shape: Shape::new(&[width.into(), heads.into(), t]) }, &[y])
+        };
+        let (q, k, v) = (project(d, heads), project(d, groups), project(dv, groups));
+        let scale = 1.0 / (d as f32).sqrt();
+        let (on_q, on_k, divided) = (self.chance(3), self.chance(4), self.chance(3));
+        let q = if on_q { self.op(Scale { factor: scale }, &[q]) } else { q };
+        let q = self.op(Permute { axes: [0, 2, 1, 3] }, &[q]);
+        let k = self.op(Permute { axes: [0, 2, 1, 3] }, &[k]);
+        let k = if on_k { self.op(Scale { factor: 0.5 }, &[k]) } else { k };
+        let mut scores = self.op(Matmul {}, &[k, q]);
+        if divided {
+            let root = self.op(Constant { value: 1.5, shape: Shape::new(&[1]) }, &[]);
+            let product = self.chance(2);
+            let op: Op = if product { Mul {}.into() } else { Div {}.into() };
+            scores = self.op(op, &[scores, root]);
+        }
+        if self.chance(3) {
+            let mask = self.source("full_mask", TensorType::f32(Shape::new(&[t, t])));
+            scores = self.op(Add {}, &[scores, mask]);
+        }
+        if self.chance(6) {
+            self.graph.set_output(format!("scores{}", self.attentions - 1), scores);
+        }
+        let p = self.op(SoftMax {}, &[scores]);
+        let v = self.op(Permute { axes: [1, 2, 0, 3] }, &[v]);
+        let v = if self.chance(4) { self.op(Cont {}, &[v]) } else { v };
         let out = self.op(Matmul {}, &[v, p]);
         let out = self.op(Permute { axes: [0, 2, 1, 3] }, &[out]);
         let out = self.op(Cont {}, &[out]);

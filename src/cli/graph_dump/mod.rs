@@ -10,11 +10,11 @@ use super::Failure;
 use super::args::KvTypeArg;
 use super::io::{Output, to_json};
 use crate::engine::KvType;
+use crate::graph::Graph;
 use crate::graph::passes::{PASSES, PassOptions};
 use crate::graph::plan::{MemoryBill, Plan, Target, plan};
 use crate::graph::view::document::{Document, Parts};
-use crate::graph::view::{Fold, Kind, Layers, Stage, Stages, diff, explain, html, listing, svg};
-use crate::graph::{Graph, to_dot};
+use crate::graph::view::{Fold, Kind, Layers, Stage, Stages, diff, dot, explain, html, listing, svg};
 use crate::tensor::Bounds;
 use clap::{Args, ValueEnum};
 use input::Input;
@@ -414,7 +414,7 @@ fn written(args: &GraphDumpArgs, dump: &Dump, stages: &Stages, source: &Graph) -
         }
         (GraphFormat::Text, None) => listing::graph(&stage.graph, &fold),
         (GraphFormat::Json, _) => format!("{}\n", to_json(&Document::new(&parts))?),
-        (GraphFormat::Dot, _) => to_dot(&stage.graph),
+        (GraphFormat::Dot, _) => dot::graph(&stage.graph, &fold),
         (GraphFormat::Svg, Some(plan)) => {
             let drawing = svg::graph(&stage.graph, &fold);
             let size = (drawing.width.clamp(640.0, 1400.0) - 130.0, 380.0);

@@ -44,7 +44,7 @@ impl Pass for DequantizeMatmul {
             let (saved, launches) = if dequantized { (2 * bytes(graph, a), 1) } else { (0, 0) };
             graph.replace(
                 id,
-                QMatmul { bias: false, residual: false, activation: DType::F32, norm_eps: 0.0 },
+                QMatmul { bias: false, act: None, residual: false, activation: DType::F32, norm_eps: 0.0 },
                 &[weight, x],
             )?;
             cx.applied(graph, id, saved, launches);

@@ -2,7 +2,7 @@
 
 use super::{Pass, PassContext, bytes};
 use crate::graph::{EditError, Graph, Value};
-use crate::ops::{GluQMatmul, Op};
+use crate::ops::{GluQMatmul, Op, QMatmul};
 
 pub struct GluMatmul;
 
@@ -23,8 +23,9 @@ impl Pass for GluMatmul {
             else {
                 continue;
             };
-            let refusal = if gate.bias || gate.residual || up.bias || up.residual {
-                Some("a projection has a bias or residual".to_string())
+            let plain = |m: &QMatmul| !m.bias && !m.residual && m.act.is_none();
+            let refusal = if !plain(gate) || !plain(up) {
+                Some("a projection has a bias, activation or residual".to_string())
             } else if gate.activation != up.activation {
                 Some("the projections round their input differently".to_string())
             } else {

@@ -38,13 +38,14 @@ impl Pass for GroupMatmuls {
                     cx.refused(
                         graph,
                         members[0],
-                        "the other matmuls of this input differ in bias, residual or rounding",
+                        "the other matmuls of this input differ in bias, activation, residual or rounding",
                     );
                 }
                 continue;
             }
-            if matmul.residual {
-                cx.refused(graph, members[0], "matmuls with residuals are not grouped");
+            if matmul.residual || matmul.act.is_some() {
+                let with = if matmul.residual { "residuals" } else { "activations" };
+                cx.refused(graph, members[0], format!("matmuls with {with} are not grouped"));
                 continue;
             }
             // A member whose bias is computed from another member cannot run beside it.

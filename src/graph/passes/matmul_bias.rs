@@ -26,8 +26,8 @@ impl Pass for MatmulBias {
             if graph.ty(bias).shape.rank() != 1 || graph.ty(bias).shape.row() != graph.ty(sum[0]).shape.row() {
                 continue; // a residual: the next pass
             }
-            if product.bias || product.residual {
-                cx.refused(graph, id, "the matmul already has a bias or residual");
+            if product.bias || product.act.is_some() || product.residual {
+                cx.refused(graph, id, "the matmul already has a bias, activation or residual");
                 continue;
             }
             if graph.sole_user(sum[0]).is_none() {

@@ -12,6 +12,7 @@ mod dequantize_matmul;
 mod glu;
 mod glu_matmul;
 mod group_matmuls;
+mod matmul_activation;
 mod matmul_bias;
 mod matmul_residual;
 mod norm_matmul;
@@ -56,10 +57,11 @@ pub const PASSES: &[&dyn Pass] = &[
     &select_rows::SelectRows,
     &dequantize_matmul::DequantizeMatmul,
     &matmul_bias::MatmulBias,
+    &glu::GluPass,
+    &matmul_activation::MatmulActivation,
     &matmul_residual::MatmulResidual,
     &rms_norm_mul::RmsNormMulPass,
     &add_rms_norm::AddRmsNorm,
-    &glu::GluPass,
     &attention::AttentionPass,
     &view_elimination::ViewElimination,
     &glu_matmul::GluMatmul,
@@ -112,6 +114,16 @@ fn names() -> String {
 
 /// Runs the pipeline and returns its log.
 pub fn run(graph: &mut Graph, target: &dyn Capabilities, options: &PassOptions) -> Result<Vec<Decision>, PassError> {
+    run_observed(graph, target, options, &mut |_, _, _| {})
+}
+
+/// Runs the pipeline and returns its log; after each pass that ran, `observe` is given its name, the graph, and what it decided.
+pub fn run_observed(
+    graph: &mut Graph,
+    target: &dyn Capabilities,
+    options: &PassOptions,
+    observe: &mut dyn FnMut(&'static str, &Graph, &[Decision]),
+) -> Result<Vec<Decision>, PassError> {
     for name in options.disabled.iter().chain(&options.stop_after) {
         if !PASSES.iter().any(|p| p.name() == name) {
             return Err(PassError::UnknownPass { name: name.clone() });
@@ -121,11 +133,13 @@ pub fn run(graph: &mut Graph, target: &dyn Capabilities, options: &PassOptions) 
     for pass in PASSES {
         let name = pass.name();
         if !options.disabled.iter().any(|d| d == name) {
+            let seen = log.len();
             let mut cx = PassContext { target, pass: name, log: &mut log };
             pass.run(graph, &mut cx).map_err(|error| PassError::Edit { pass: name, error: Box::new(error) })?;
             if cfg!(debug_assertions) {
                 verify(graph).map_err(|error| PassError::Verify { pass: name, error: Box::new(error) })?;
             }
+            observe(name, graph, &log[seen..]);
         }
         if options.stop_after.as_deref() == Some(name) {
             break;

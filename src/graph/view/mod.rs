@@ -5,6 +5,7 @@
 mod diff;
 #[cfg(feature = "cli")]
 pub mod document;
+pub mod dot;
 pub mod explain;
 mod fold;
 #[cfg(feature = "cli")]

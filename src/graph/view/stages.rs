@@ -1,7 +1,7 @@
 //! [`Stages`]: the graph before the passes and after each of them.
 
 use crate::graph::Graph;
-use crate::graph::passes::{self, Capabilities, Decision, PASSES, PassError, PassOptions};
+use crate::graph::passes::{self, Capabilities, Decision, PassError, PassOptions};
 
 /// The graph at one point of the pipeline.
 #[derive(Clone, Debug)]
@@ -32,24 +32,10 @@ impl Stages {
     /// As [`passes::run`].
     pub fn new(source: &Graph, target: &dyn Capabilities, options: &PassOptions) -> Result<Stages, PassError> {
         let mut list = vec![Stage { pass: None, graph: source.clone(), decisions: Vec::new() }];
-        let mut seen = 0;
-        // Wrong names are told before anything else.
-        passes::run(&mut source.clone(), target, options)?;
-        for pass in PASSES {
-            let name = pass.name();
-            let last = options.stop_after.as_deref() == Some(name);
-            if !options.disabled.iter().any(|d| d == name) {
-                let mut graph = source.clone();
-                let stop = PassOptions { stop_after: Some(name.to_string()), ..options.clone() };
-                let mut decisions = passes::run(&mut graph, target, &stop)?;
-                let new = decisions.split_off(seen.min(decisions.len()));
-                seen += new.len();
-                list.push(Stage { pass: Some(name), graph, decisions: new });
-            }
-            if last {
-                break;
-            }
-        }
+        let mut graph = source.clone();
+        passes::run_observed(&mut graph, target, options, &mut |pass, graph, decisions| {
+            list.push(Stage { pass: Some(pass), graph: graph.clone(), decisions: decisions.to_vec() });
+        })?;
         Ok(Stages(list))
     }
 

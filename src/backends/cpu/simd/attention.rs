@@ -31,13 +31,17 @@ pub struct AttentionArgs {
     pub q: *const f32,
     /// Floats from token to token.
     pub q_stride: usize,
-    /// Keys: `[kv_heads][capacity][d]`.
+    /// Keys: `d` elements for each of `kv_heads` × `capacity`.
     pub k: *const u8,
-    /// Values: `[kv_heads][capacity][d_v]`.
+    /// Bytes from a key's position to the next, and from head to head.
+    pub k_strides: [usize; 2],
+    /// Values: `d_v` elements for each of `kv_heads` × `capacity`.
     pub v: *const u8,
+    /// Bytes from a value's position to the next, and from head to head.
+    pub v_strides: [usize; 2],
     /// Type of keys and values: F16 or F32.
     pub kv_type: DType,
-    /// Positions that the cache has room for.
+    /// Positions that there are.
     pub capacity: usize,
     /// Results: `heads` × `d_v` floats a token.
     pub out: *mut f32,
@@ -53,7 +57,7 @@ pub struct AttentionArgs {
     pub d: usize,
     /// Length of a value.
     pub d_v: usize,
-    /// Per token: the first cache position of its sequence.
+    /// Per token: the first cache position of its sequence. If this and `kv_slot` are null, every token sees all positions.
     pub kv_start: *const i32,
     /// Per token: its own cache position, the last one that it sees.
     pub kv_slot: *const i32,
@@ -104,8 +108,11 @@ impl AttentionArgs {
     /// The positions that a token sees.
     ///
     /// # Safety
-    /// `t < tokens`, and the tables are readable.
+    /// `t < tokens`, and the tables are readable or both null.
     unsafe fn seen(&self, t: usize) -> Range<usize> {
+        if self.kv_start.is_null() || self.kv_slot.is_null() {
+            return 0..self.capacity;
+        }
         // SAFETY: the caller's promise.
         let (start, slot) = unsafe { (*self.kv_start.add(t), *self.kv_slot.add(t)) };
         let after_slot = usize::try_from(slot.saturating_add(1)).unwrap_or(0);

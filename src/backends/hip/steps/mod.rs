@@ -127,7 +127,7 @@ impl Scratch {
 fn scratch_bytes(step: &Step, bounds: &Bounds, arch: &Arch) -> usize {
     match &step.op {
         Op::QMatmul(_) | Op::QMatmulGroup(_) | Op::GluQMatmul(_) => {
-            qmatmul::scratch_bytes(step, bounds).max(gemm::scratch_bytes(step, bounds, arch))
+            gemm::scratch_bytes(step, bounds, arch)
         }
         Op::Attention(_) => attention::scratch_bytes(step, bounds, arch),
         _ => 0,

@@ -4,13 +4,13 @@
 //! * `gemm`: f16 activations of many tokens.
 //! * `matvec_raw`, `matvec_planes`: everything else, in f32.
 
-use super::StepArgs;
+use super::{StepArgs, elementwise};
 use super::matvec_raw::{self, Product};
 use crate::backends::hip::arch::{Arch, Matrix};
 use crate::backends::hip::launch::{Kernel, Launches};
 use crate::backends::hip::view::{DevicePtr, DeviceView};
 use crate::backends::hip::weights::Planes;
-use crate::ops::{Activation, Op};
+use crate::ops::{Activation, Op, QMatmul};
 use crate::tensor::DType;
 use bytemuck::{Pod, Zeroable};
 
@@ -86,6 +86,9 @@ impl Products {
 
 /// Appends the launches of a product, a group of products or a gated product.
 pub(super) fn launches(op: &Op, s: &StepArgs<'_>, out: &mut Launches) -> Result<(), String> {
+    if let Op::QMatmul(matmul @ QMatmul { act: Some(act), .. }) = op {
+        return activated(matmul, *act, s, out);
+    }
     let products = Products::of(op).ok_or("it is no product")?;
     if s.operands[products.x].rows() == 0 {
         return Ok(());
@@ -96,6 +99,23 @@ pub(super) fn launches(op: &Op, s: &StepArgs<'_>, out: &mut Launches) -> Result<
         return Ok(());
     }
     general(&products, s, out)
+}
+
+/// A product, then its activation function, then the residual: launches of their own.
+fn activated(op: &QMatmul, act: Activation, s: &StepArgs<'_>, out: &mut Launches) -> Result<(), String> {
+    let residual = 2 + usize::from(op.bias);
+    let kept: Vec<usize> = (0..s.operands.len()).filter(|&i| !(op.residual && i == residual)).collect();
+    let operands: Vec<DeviceView> = kept.iter().map(|&i| s.operands[i]).collect();
+    let weights: Vec<_> = kept.iter().map(|&i| s.weights[i]).collect();
+    let product = QMatmul { act: None, residual: false, ..op.clone() };
+    super::launches(&product.into(), &StepArgs { operands: &operands, weights: &weights, ..*s }, out)?;
+    let result = s.results[0];
+    elementwise::unary(act, &StepArgs { operands: &[result], weights: &[None], ..*s }, out)?;
+    if op.residual {
+        let pair = [result, s.operands[residual]];
+        elementwise::binary(&elementwise::ADD, &StepArgs { operands: &pair, weights: &[None, None], ..*s }, out)?;
+    }
+    Ok(())
 }
 
 fn all_planes(products: &Products, s: &StepArgs<'_>) -> Option<Vec<Planes>> {

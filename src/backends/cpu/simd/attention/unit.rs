@@ -140,7 +140,6 @@ impl<'a> Unit<'a> {
     #[inline(always)]
     pub(super) unsafe fn load_keys<S: Simd>(&self, s: S, block: usize, from: usize, to: usize) {
         let a = self.args;
-        let row_bytes = a.d * a.kv_type.block_bytes();
         for j in (0..BLOCK).step_by(LANES) {
             let first = block + j;
             if first >= to || first + LANES <= from {
@@ -152,7 +151,7 @@ impl<'a> Unit<'a> {
                     if first + r >= from && first + r < to {
                         // SAFETY: a visible position lies within the cache.
                         unsafe {
-                            let key = a.k.add((self.kv_head * a.capacity + first + r) * row_bytes);
+                            let key = a.k.add(self.kv_head * a.k_strides[1] + (first + r) * a.k_strides[0]);
                             *row = self.load(s, key, i, a.d);
                         }
                     }
@@ -170,12 +169,11 @@ impl<'a> Unit<'a> {
     #[inline(always)]
     pub(super) unsafe fn load_values<S: Simd>(&self, s: S, block: usize, from: usize, to: usize) {
         let (a, dv) = (self.args, self.dv());
-        let row_bytes = a.d_v * a.kv_type.block_bytes();
         for position in from..to {
             for i in (0..a.d_v).step_by(LANES) {
                 // SAFETY: a visible position lies within the cache, and within the block.
                 unsafe {
-                    let value = a.v.add((self.kv_head * a.capacity + position) * row_bytes);
+                    let value = a.v.add(self.kv_head * a.v_strides[1] + position * a.v_strides[0]);
                     let x = self.load(s, value, i, a.d_v);
                     s.store(self.scratch.add(self.at.values + (position - block) * dv + i), x);
                 }

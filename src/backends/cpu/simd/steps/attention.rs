@@ -1,4 +1,4 @@
-//! `attention`: the fused kernel where its operands are laid out as it wants them; otherwise a plain pass over the visible positions.
+//! `attention`, `full_attention`: the fused kernel where its operands are laid out as it wants them; otherwise a plain pass over the visible positions.
 //!
 //! Both take positions in blocks of 64 with a running maximum (online softmax; Milakov & Gimelshein 2018). Blocks begin at
 //! multiples of 64 of the cache, so a token's result does not depend on what else the step carries.
@@ -6,7 +6,7 @@
 use super::{View, Worker};
 use crate::backends::cpu::simd::attention::{self, AttentionArgs};
 use crate::graph::plan::Step;
-use crate::ops::Attention;
+use crate::ops::{Attention, FullAttention, KvMask};
 use crate::tensor::{Bounds, DType};
 use half::{bf16, f16};
 
@@ -21,54 +21,87 @@ pub(super) fn scratch_bytes(step: &Step, bounds: &Bounds) -> usize {
     attention::scratch_bytes(heads, kv_heads, d, d_v).max(plain)
 }
 
-/// The fused kernel's arguments, if the operands are laid out as it wants them.
-fn fused_args(op: &Attention, x: &[View], out: &View) -> Option<AttentionArgs> {
-    let (q, k, v) = (&x[0], &x[1], &x[2]);
-    let row = |c: &View| c.dtype.row_bytes(c.ne[0]) == Some(c.nb[1]);
-    let capacity = k.nb[2].checked_div(k.nb[1])?;
-    let dense = row(k) && row(v) && k.nb[1] * capacity == k.nb[2] && v.nb[1] * capacity == v.nb[2];
-    let heads_dense = q.nb[1] == 4 * q.ne[0] && out.nb[1] == 4 * out.ne[0];
-    let known = matches!(k.dtype, DType::F16 | DType::F32) && k.dtype == v.dtype;
-    if !(dense && heads_dense && known && x.len() == 5) {
-        return None;
+/// What `attention` and `full_attention` have in common.
+struct Call<'a> {
+    x: &'a [View],
+    out: &'a View,
+    /// What a token sees, if not all.
+    tables: Option<(KvMask, &'a View, &'a View)>,
+    mask: Option<&'a View>,
+    scale: f32,
+    softcap: f32,
+}
+
+impl Call<'_> {
+    /// The fused kernel's arguments, if the operands are laid out as it wants them.
+    fn fused_args(&self) -> Option<AttentionArgs> {
+        let (q, k, v, out) = (&self.x[0], &self.x[1], &self.x[2], self.out);
+        let heads_dense = q.nb[1] == 4 * q.ne[0] && out.nb[1] == 4 * out.ne[0];
+        let known = matches!(k.dtype, DType::F16 | DType::F32) && k.dtype == v.dtype;
+        if !heads_dense || !known || self.mask.is_some() {
+            return None;
+        }
+        let table = |view: &View| view.ptr.as_ptr() as *const i32;
+        let (mask, start, slot) = match &self.tables {
+            Some((mask, start, slot)) => (mask.clone(), table(start), table(slot)),
+            None => (KvMask { causal: false, window: 0 }, std::ptr::null(), std::ptr::null()),
+        };
+        Some(AttentionArgs {
+            q: q.ptr.as_ptr() as *const f32,
+            q_stride: q.nb[2] / 4,
+            k: k.ptr.as_ptr(),
+            k_strides: [k.nb[1], k.nb[2]],
+            v: v.ptr.as_ptr(),
+            v_strides: [v.nb[1], v.nb[2]],
+            kv_type: k.dtype,
+            capacity: k.ne[1],
+            out: out.ptr.as_mut_ptr() as *mut f32,
+            out_stride: out.nb[2] / 4,
+            tokens: out.ne[2],
+            heads: out.ne[1],
+            kv_heads: k.ne[2],
+            d: q.ne[0],
+            d_v: v.ne[0],
+            kv_start: start,
+            kv_slot: slot,
+            see_until: (!mask.causal).then_some(k.ne[1]),
+            window: mask.window,
+            scale: self.scale,
+            softcap: self.softcap,
+            sinks: std::ptr::null(),
+        })
     }
-    Some(AttentionArgs {
-        q: q.ptr.as_ptr() as *const f32,
-        q_stride: q.nb[2] / 4,
-        k: k.ptr.as_ptr(),
-        v: v.ptr.as_ptr(),
-        kv_type: k.dtype,
-        capacity,
-        out: out.ptr.as_mut_ptr() as *mut f32,
-        out_stride: out.nb[2] / 4,
-        tokens: out.ne[2],
-        heads: out.ne[1],
-        kv_heads: k.ne[2],
-        d: q.ne[0],
-        d_v: v.ne[0],
-        kv_start: x[3].ptr.as_ptr() as *const i32,
-        kv_slot: x[4].ptr.as_ptr() as *const i32,
-        see_until: (!op.causal).then_some(k.ne[1]),
-        window: op.window,
-        scale: op.scale,
-        softcap: op.softcap,
-        sinks: std::ptr::null(),
-    })
 }
 
 /// # Safety
 /// The module's contract.
 pub(super) unsafe fn run(op: &Attention, x: &[View], out: &View, worker: &mut Worker<'_>) {
-    if let Some(args) = fused_args(op, x, out) {
+    let tables = Some((op.mask(), &x[3], &x[4]));
+    let call = Call { x, out, tables, mask: x.get(5), scale: op.scale, softcap: op.softcap };
+    // SAFETY: passed on.
+    unsafe { compute(&call, worker) }
+}
+
+/// # Safety
+/// The module's contract.
+pub(super) unsafe fn run_full(op: &FullAttention, x: &[View], out: &View, worker: &mut Worker<'_>) {
+    let call = Call { x, out, tables: None, mask: x.get(3), scale: op.scale, softcap: op.softcap };
+    // SAFETY: passed on.
+    unsafe { compute(&call, worker) }
+}
+
+/// # Safety
+/// The module's contract.
+unsafe fn compute(call: &Call<'_>, worker: &mut Worker<'_>) {
+    if let Some(args) = call.fused_args() {
         let units = worker.share(args.units());
         // SAFETY: the views are what the arguments say; heads and tokens of these units are this thread's; positions up to a
         // token's own were written by `kv_append`, and the cache is zeroed memory elsewhere.
         return unsafe { attention::attention(worker.level, &args, units, worker.scratch) };
     }
-    let (q, k, v) = (&x[0], &x[1], &x[2]);
+    let (q, k, v, out) = (&call.x[0], &call.x[1], &call.x[2], call.out);
     // SAFETY: both are input vectors.
-    let (start, slot) = unsafe { (x[3].i32s(), x[4].i32s()) };
-    let mask = x.get(5);
+    let tables = call.tables.as_ref().map(|(mask, start, slot)| unsafe { (mask, start.i32s(), slot.i32s()) });
     let [_, heads, tokens, _] = out.ne;
     let group = heads / k.ne[2].max(1);
     let share = worker.share(heads * tokens);
@@ -80,7 +113,7 @@ pub(super) unsafe fn run(op: &Attention, x: &[View], out: &View, worker: &mut Wo
     let (scores, acc) = rest.split_at_mut(BLOCK);
     for item in share {
         let (t, h) = (item / heads, item % heads);
-        let visible = op.mask().visible(start[t], slot[t], k.ne[1]);
+        let visible = tables.map_or(0..k.ne[1], |(mask, start, slot)| mask.visible(start[t], slot[t], k.ne[1]));
         // SAFETY: head h of token t.
         let query = unsafe { std::slice::from_raw_parts(q.at(0, h, t, 0) as *const f32, q.ne[0]) };
         let acc = &mut acc[..v.ne[0]];
@@ -93,11 +126,11 @@ pub(super) unsafe fn run(op: &Attention, x: &[View], out: &View, worker: &mut Wo
             for (j, score) in (from..to).zip(scores.iter_mut()) {
                 // SAFETY: position j of the head's cache.
                 unsafe { widen(k, j, h / group, row) };
-                let mut s = dot(query, &row[..k.ne[0]]) * op.scale;
-                if op.softcap > 0.0 {
-                    s = op.softcap * (s / op.softcap).tanh();
+                let mut s = dot(query, &row[..k.ne[0]]) * call.scale;
+                if call.softcap > 0.0 {
+                    s = call.softcap * (s / call.softcap).tanh();
                 }
-                if let Some(mask) = mask {
+                if let Some(mask) = call.mask {
                     // SAFETY: element j of the mask's row t.
                     s += unsafe { (mask.at(j, t, 0, 0) as *const f32).read() };
                 }

@@ -1,6 +1,6 @@
 //! `add`, `sub`, `mul`, `div`, `scale`, `unary`, `glu`, `constant`. Work is shared out in ranges of rows, or of one row's elements.
 
-use super::{View, Worker};
+use super::{Level, View, Worker};
 use crate::backends::cpu::simd::vector::{self, Binary, Unary};
 use crate::ops::Activation;
 use std::ops::Range;
@@ -13,17 +13,6 @@ fn parts(out: &View, worker: &Worker<'_>) -> (Range<usize>, Range<usize>) {
     }
     let share = worker.share(out.ne[0].div_ceil(16));
     (0..rows, (share.start * 16).min(out.ne[0])..(share.end * 16).min(out.ne[0]))
-}
-
-/// # Safety
-/// The module's contract.
-unsafe fn map(f: Unary, x: &View, out: &View, worker: &Worker<'_>) {
-    let (rows, columns) = parts(out, worker);
-    for row in rows {
-        let (x, out) = (x.row(row) as *const f32, out.row(row) as *mut f32);
-        // SAFETY: these columns of rows of equal length; in place they are the same row.
-        unsafe { vector::unary(worker.level, f, x.add(columns.start), out.add(columns.start), columns.len()) }
-    }
 }
 
 /// # Safety
@@ -46,22 +35,38 @@ pub(super) unsafe fn scale(factor: f32, x: &View, out: &View, worker: &Worker<'_
     unsafe { scalar(x, out, worker, |v| v * factor) }
 }
 
+/// `out[i] = f(x[i])` on a part of a row.
+///
+/// # Safety
+/// Both have `n` elements and are the same or do not overlap; nobody else writes them.
+pub(super) unsafe fn activate(level: Level, kind: Activation, x: *const f32, out: *mut f32, n: usize) {
+    let f = match kind {
+        Activation::Silu => Unary::Silu,
+        Activation::Gelu => Unary::Gelu,
+        Activation::Relu => Unary::Relu,
+        Activation::Tanh => Unary::Tanh,
+        Activation::Sigmoid => Unary::Sigmoid,
+        Activation::Exp => Unary::Exp,
+        Activation::Neg | Activation::Sqr | Activation::Sqrt => {
+            for i in 0..n {
+                // SAFETY: element i, read before the same one is written.
+                unsafe { out.add(i).write(kind.apply(x.add(i).read())) }
+            }
+            return;
+        }
+    };
+    // SAFETY: the caller's promise.
+    unsafe { vector::unary(level, f, x, out, n) }
+}
+
 /// # Safety
 /// The module's contract.
 pub(super) unsafe fn activation(kind: Activation, x: &View, out: &View, worker: &Worker<'_>) {
-    // SAFETY: passed on to each.
-    unsafe {
-        match kind {
-            Activation::Silu => map(Unary::Silu, x, out, worker),
-            Activation::Gelu => map(Unary::Gelu, x, out, worker),
-            Activation::Relu => map(Unary::Relu, x, out, worker),
-            Activation::Tanh => map(Unary::Tanh, x, out, worker),
-            Activation::Sigmoid => map(Unary::Sigmoid, x, out, worker),
-            Activation::Exp => map(Unary::Exp, x, out, worker),
-            Activation::Neg => scalar(x, out, worker, |v| -v),
-            Activation::Sqr => scalar(x, out, worker, |v| v * v),
-            Activation::Sqrt => scalar(x, out, worker, f32::sqrt),
-        }
+    let (rows, columns) = parts(out, worker);
+    for row in rows {
+        let (x, out) = (x.row(row) as *const f32, out.row(row) as *mut f32);
+        // SAFETY: these columns of rows of equal length; in place they are the same row.
+        unsafe { activate(worker.level, kind, x.add(columns.start), out.add(columns.start), columns.len()) }
     }
 }
 

@@ -162,7 +162,7 @@ pub(crate) fn scratch_bytes(step: &Step, bounds: &Bounds) -> usize {
         Op::GluQMatmul(op) => qmatmul::glu_scratch_bytes(op, step, bounds),
         Op::RopeKvAppend(op) => rope_kv_append::scratch_bytes(op, step.operands[1].ty.shape.row().eval(bounds)),
         Op::Rope(rope) => rope.n_dims / 2 * 2 * 4,
-        Op::Attention(_) => attention::scratch_bytes(step, bounds),
+        Op::Attention(_) | Op::FullAttention(_) => attention::scratch_bytes(step, bounds),
         _ => 0,
     }
 }
@@ -236,6 +236,7 @@ pub(crate) unsafe fn run(step: &BoundStep<'_>, worker: &mut Worker<'_>) -> Resul
             Op::KvMask(op) => kv_mask::run(op, x, &out[0], worker),
             Op::SoftMax(_) => soft_max::run(&x[0], &out[0], worker),
             Op::Attention(op) => attention::run(op, x, &out[0], worker),
+            Op::FullAttention(op) => attention::run_full(op, x, &out[0], worker),
             Op::Cont(_) => cont::run(&x[0], &out[0], worker),
             Op::Concat(op) => concat::run(op, x, &out[0], worker),
             Op::Custom(op) => return custom::run(op.as_ref(), x, out, worker),

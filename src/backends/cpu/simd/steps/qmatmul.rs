@@ -1,10 +1,10 @@
-//! `qmatmul`, `qmatmul_group`, `glu_qmatmul`: packed weights times activations, then bias, residual or gated activation on this
-//! thread's outputs while they are in its cache.
+//! `qmatmul`, `qmatmul_group`, `glu_qmatmul`: packed weights times activations, then bias, activation, residual or gated activation on
+//! this thread's outputs while they are in its cache.
 //!
 //! Activations that are still f32 are rounded by every thread into its own scratch: for a single token that takes less time
 //! than the barrier after a step of its own.
 
-use super::{Extra, View, Worker};
+use super::{Extra, View, Worker, elementwise};
 use crate::backends::cpu::simd::activations::quantize_q8a;
 use crate::backends::cpu::simd::matmul::{self, matmul};
 use crate::backends::cpu::simd::packed::PackedMatrix;
@@ -123,9 +123,18 @@ pub(super) unsafe fn run(op: &QMatmul, extra: &Extra, x: &[View], out: &View, wo
     let (activations, scratch) = unsafe { activations(op.activation, &x[1], norm, worker.level, worker.scratch) };
     // SAFETY: passed on; the panels' rows of the result are this thread's.
     unsafe { product(worker.level, packed, activations, panels.clone(), out, scratch) };
-    for (i, term) in x[2..][..op.bias as usize + op.residual as usize].iter().enumerate() {
-        // SAFETY: passed on.
-        unsafe { add_term(worker.level, packed.rows_of(panels.clone()), term, op.bias && i == 0, out) };
+    let (rows, terms) = (packed.rows_of(panels), &x[2..][..op.bias as usize + op.residual as usize]);
+    // SAFETY: passed on, to each.
+    unsafe {
+        if op.bias {
+            add_term(worker.level, rows.clone(), &terms[0], true, out);
+        }
+        if let Some(act) = op.act {
+            activate(worker.level, rows.clone(), act, out);
+        }
+        if op.residual {
+            add_term(worker.level, rows, &terms[terms.len() - 1], false, out);
+        }
     }
 }
 
@@ -220,6 +229,20 @@ unsafe fn product(
     let result = out.ptr.as_mut_ptr() as *mut f32;
     // SAFETY: x and out are contiguous with as many rows.
     unsafe { matmul(level, packed, x.ptr, x.row_bytes, x.tokens, panels, result, out.ne[0], scratch) }
+}
+
+/// Applies an activation function to this thread's outputs.
+///
+/// # Safety
+/// The module's contract; the rows of the result are this thread's.
+unsafe fn activate(level: super::Level, rows: Range<usize>, act: Activation, out: &View) {
+    for t in 0..out.rows() {
+        // SAFETY: these elements of the result's row t.
+        unsafe {
+            let row = (out.ptr.as_mut_ptr() as *mut f32).add(t * out.ne[0] + rows.start);
+            elementwise::activate(level, act, row, row, rows.len());
+        }
+    }
 }
 
 /// Adds a bias, or the rows of a residual, to this thread's outputs.
