@@ -361,7 +361,7 @@ fn library(p: &Product, x: &Rows, sums: DevicePtr, out: &mut Launches) -> Result
     let mut rest = p.part;
     // What lies in the result already is what the library adds to.
     let accumulate =
-        !gated && rest.residual != 0 && rest.residual == rest.out && rest.residual_stride == rest.out_stride;
+        p.act == 0 && rest.residual != 0 && rest.residual == rest.out && rest.residual_stride == rest.out_stride;
     if accumulate {
         rest.residual = 0;
     }
