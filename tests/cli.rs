@@ -360,6 +360,18 @@ fn devices_has_the_cpu() {
 }
 
 #[test]
+#[cfg(feature = "hip")]
+fn devices_says_what_is_missing() {
+    let without =
+        |args: &[&str]| command(args).env("ROCMFORGE_HIP_LIBRARY", "/no-such-folder/libamdhip64.so").output().unwrap();
+    let text = good(&without(&["devices"]));
+    assert!(text.contains("not usable: /no-such-folder/libamdhip64.so cannot be used: "), "{text}");
+    let report = json(&without(&["devices", "--json"]));
+    let problems: Vec<&str> = report.as_array().unwrap().iter().filter_map(|d| d["problem"].as_str()).collect();
+    assert!(problems.iter().any(|p| p.contains("/no-such-folder") && p.contains("unset")), "{problems:?}");
+}
+
+#[test]
 fn graph_dump_can_be_parsed_again() {
     let f = fixture();
     let dumped = good(&f.run("graph-dump", &["--stage", "source"]));

@@ -108,10 +108,10 @@ fn plan_listing() {
         .map(|line| line.split("  ").map(str::trim).filter(|c| !c.is_empty()).collect::<Vec<_>>().join(" | "))
         .collect();
     let expected = "\
-step | node | computes | into | read | written | flops
-0 | n2 | rms_norm(b0@0 f32[32, T]) {eps=1e-5} | b1@2048 f32[32, T] | 512 B | 512 B | 512
-1 | n3 norm | mul(b1@2048 f32[32, T], norm.weight f32[32]) | b1@2048 f32[32, T], in place | 640 B | 512 B | 128
-2 | n6 gate | qmatmul(gate.weight q8_0[32, 64], b1@2048 f32[32, T]) | b2@0 f32[64, T] | 2.62 KiB | 1.00 KiB | 16.4 K";
+step | read | written | flops | node | computes
+0 | 512 B | 512 B | 512 | n2 | b1@2048 f32[32, T] = rms_norm(b0@0 f32[32, T]) {eps=1e-5}
+1 | 640 B | 512 B | 128 | n3 norm | b1@2048 f32[32, T] in place = mul(b1@2048 f32[32, T], norm.weight f32[32])
+2 | 2.62 KiB | 1.00 KiB | 16.4 K | n6 gate | b2@0 f32[64, T] = qmatmul(gate.weight q8_0[32, 64], b1@2048 f32[32, T])";
     assert_eq!(columns[..4].join("\n"), expected);
     assert!(listing.contains("launches  8 → 6"), "{listing}");
     assert!(listing.contains("lower bound"), "{listing}");
@@ -140,7 +140,7 @@ fn a_diff_shows_what_a_pass_changes() {
         "+ n11 \"product\" = glu(n6, n9) {act=silu} : f32[64, T]",
     ];
     assert_eq!(changed, expected, "{diff}");
-    fails(&graph_dump(&["--diff", "glu", "--stop-after", "rms_norm_mul"], MLP), 1, &["did not run"]);
+    fails(&graph_dump(&["--diff", "glu", "--stop-after", "matmul_bias"], MLP), 1, &["did not run"]);
     fails(&graph_dump(&["--diff", "glu", "--disable", "glu"], MLP), 1, &["--disable"]);
 }
 
@@ -152,6 +152,10 @@ fn a_node_is_explained() {
     }
     let gone = good(&graph_dump(&["--explain", "n10"], MLP));
     assert!(gone.contains("not in the fused graph: glu removed it"), "{gone}");
+    let member = model(&LLAMA_1B).text(&["--explain", "blk.0.attn_k"]);
+    assert!(member.contains("it is part of n12 \"blk.0.attn_q + blk.0.attn_k + blk.0.attn_v\""), "{member}");
+    let group = model(&LLAMA_1B).text(&["--explain", "n12"]);
+    assert!(group.contains("\n  w1: ") && group.contains("\n  w2: "), "{group}");
     fails(&graph_dump(&["--explain", "n99"], MLP), 1, &["n99", "hint: "]);
     fails(&graph_dump(&["--explain", "produkt.up"], MLP), 1, &["hint: "]);
     fails(&graph_dump(&["--explain", "gat"], MLP), 1, &["did you mean \"gate.weight\", \"gate\"?"]);
@@ -240,7 +244,9 @@ fn layers_are_folded() {
 #[test]
 fn every_format_is_written() {
     let model = model(&QWEN_05B);
-    assert!(model.text(&["--format", "dot"]).starts_with("digraph"));
+    let dot = model.text(&["--format", "dot"]);
+    assert!(dot.starts_with("digraph") && dot.contains("layers 1–23") && !dot.contains("blk.1."), "{dot}");
+    assert!(model.text(&["--format", "dot", "--layers", "1..3"]).contains("blk.2.ffn_norm"));
     let svg = model.text(&["--format", "svg"]);
     assert!(svg.starts_with("<svg xmlns") && svg.ends_with("</svg>\n"));
     assert!(svg.contains("layers 1–23") && svg.contains("Buffers of the arena"));
@@ -252,6 +258,35 @@ fn every_format_is_written() {
     let file = model.path.with_extension("html");
     assert_eq!(model.text(&["--format", "html", "--out", text(&file)]), "");
     assert_eq!(std::fs::read_to_string(file).unwrap(), html);
+}
+
+#[test]
+fn a_profile_is_written_in_every_format() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = support::scripted::Scripted::default().write(folder.path(), "scripted.gguf");
+    let trace = folder.path().join("trace.json");
+    let run = |args: &[&str]| {
+        let all = ["-m", text(&model), "-t", "2", "--ctx", "8", "--repetitions", "1", "--profile"];
+        graph_dump(&[&all, args].concat(), "")
+    };
+    let report: Value = serde_json::from_str(&good(&run(&["--format", "json", "--trace", text(&trace)]))).unwrap();
+    assert_eq!(report["schema"], "rocmforge.profile/1");
+    assert!(report["roofline"]["int8_flops_per_second"].as_f64().unwrap() > 1e6);
+    let steps = report["steps"].as_array().unwrap();
+    for step in steps {
+        let number = |key: &str| step[key].as_f64().unwrap_or_else(|| panic!("{key} of {step}"));
+        assert!(number("seconds") >= 0.0 && number("roofline_share") >= 0.0 && number("bytes_per_second") >= 0.0);
+        assert!(step["limit"] == "memory" || step["limit"] == "compute", "{step}");
+    }
+    let sum: f64 = steps.iter().map(|s| s["seconds"].as_f64().unwrap()).sum();
+    assert!((sum - report["total_seconds"].as_f64().unwrap()).abs() < 1e-6);
+    let events: Value = serde_json::from_str(&std::fs::read_to_string(trace).unwrap()).unwrap();
+    assert_eq!(events["traceEvents"].as_array().unwrap().len(), steps.len());
+    assert!(good(&run(&[])).contains("roofline"));
+    let svg = good(&run(&["--format", "svg"]));
+    assert!(svg.contains("% of roofline") && svg.contains(&rocmforge::graph::view::measured::colour(1.0)));
+    assert!(good(&run(&["--format", "html"])).contains("\"roofline_share\""));
+    fails(&run(&["--format", "dot"]), 1, &["text, json, svg or html"]);
 }
 
 #[test]
@@ -348,7 +383,10 @@ fn mistakes_in_a_text_are_shown_where_they_are() {
     );
     let missing = told("n11 \"product\" = mul(n10, n9)", "n11 \"product\" = mul(n10, n77)");
     assert!(missing.contains("13:28: operand n77 is not defined"), "{missing}");
-    assert!(told("q8_0[32, 64]", "q8_0[33, 64]").contains("stdin:"), "a bad shape");
+    let blocks = told("q8_0[32, 64]", "q8_0[33, 64]");
+    assert!(blocks.contains("6:31: rows of q8_0 are whole blocks of 32 elements, found 33"), "{blocks}");
+    let shape = told("n1 \"norm.weight\" = weight : f32[32]", "n1 \"norm.weight\" = weight : f32[31]");
+    assert!(shape.contains("5:15: mul \"norm\": operand `b` is f32[31], expected the shape of `a`"), "{shape}");
     assert!(told("rms_norm(n0)", "rms_norm(n11)").contains("a cycle"));
     // What is missing at the end of the text is missed there.
     let short = graph_dump(&[], "graph \"g\" (T <= 1");

@@ -290,7 +290,55 @@ fn the_page_works_in_a_browser() {
     assert_eq!(browser.text(FOUND), "1 found");
     assert!(browser.text(PANEL).contains("mul(") && browser.text(PANEL).contains("blk.0.attn_norm"));
     assert_eq!(browser.text("document.querySelector('#graph .selected').dataset.key"), norm);
+    browser.open(&page, "#node=blk.0.attn_k");
+    assert!(browser.text(PANEL).starts_with("blk.0.attn_q + blk.0.attn_k"), "a member of a group is found");
     browser.open(&page, "#node=n999999");
     assert!(browser.text(PANEL).contains("not in the graph"));
+    assert!(browser.exceptions.is_empty(), "{:?}", browser.exceptions);
+}
+
+/// A page of measured times: boxes have the colour of their time, and facts tell it.
+#[test]
+fn the_page_shows_where_the_time_goes() {
+    let Some(program) = chromium() else {
+        eprintln!("Chromium absent: skipped (Debian: apt-get install chromium)");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let model = support::scripted::Scripted::default().write(folder.path(), "scripted.gguf");
+    let page = folder.path().join("page.html");
+    let status = Command::new(env!("CARGO_BIN_EXE_graph-dump"))
+        .args(["--profile", "--ctx", "16", "--repetitions", "2", "--format", "html", "--threads", "2", "--model"])
+        .args([&model, Path::new("--out"), &page])
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let mut browser = Browser::start(&program, folder.path());
+    browser.open(&page, "");
+    let panel = browser.text(PANEL);
+    for part in ["Measured", "decode at depth 15", "The slowest steps", "roofline"] {
+        assert!(panel.contains(part), "{panel:?} lacks {part:?}");
+    }
+    let timed = "#graph .node.timed";
+    let count = browser.number(&format!("document.querySelectorAll('{timed}').length"));
+    assert!(count > 3, "{count} boxes have a time");
+    let first = browser.text(&format!("document.querySelector('{timed}').dataset.key"));
+    let fill = format!("getComputedStyle(document.querySelector('#graph [data-key=\"{first}\"] > rect')).fill");
+    let by_time = browser.text(&fill);
+    // A slow step of the list leads to its node, which tells its time.
+    browser.click("#panel .times a[data-link]");
+    let panel = browser.text(PANEL);
+    assert!(panel.contains("of the run") && panel.contains("allows"), "{panel}");
+    browser.screenshot("heat");
+    browser.click("#heat");
+    assert_eq!(browser.text("document.getElementById('heat').textContent"), "Heat: roofline");
+    let by_roofline = browser.text(&fill);
+    browser.click("#heat");
+    let by_kind = browser.text(&fill);
+    assert!(by_time != by_roofline && by_time != by_kind, "{by_time}, {by_roofline}, {by_kind}");
+    assert_eq!(browser.number(&format!("document.querySelectorAll('{timed}').length")), 0);
+    browser.click("#heat");
+    browser.click("#before");
+    assert_eq!(browser.number(&format!("document.querySelectorAll('{timed}').length")), 0, "only the plan is measured");
     assert!(browser.exceptions.is_empty(), "{:?}", browser.exceptions);
 }

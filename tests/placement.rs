@@ -91,9 +91,13 @@ fn placement_is_told() {
 #[test]
 fn too_little_memory_is_an_error_and_less_can_be_tried() {
     let data = data("Q8_0");
-    let device = Arc::new(Device::new(8 << 20));
     let passes = PassOptions::default();
     let large = SessionOptions { context: 8192, ..options() };
+    let needed = |options: &SessionOptions| {
+        layers_bill(data.header(), &(0..LAYERS), options, cpu().target(), &passes).unwrap().allocated()
+    };
+    // Half of what the large context takes more than the small one.
+    let device = Arc::new(Device::new((needed(&options()) + needed(&large)) / 2));
     let model = on(&data, vec![(Arc::clone(&device) as _, LAYERS)]).unwrap();
     let error = Session::new(&model, &large).map(|_| ()).unwrap_err();
     assert!(error.to_string().contains("KV cache: could not allocate"), "{error}");

@@ -38,8 +38,14 @@ struct Visible {
     int first, end;
 };
 DEVICE Visible visible(const AttentionArgs& a, int t) {
-    int slot = a.kv_slot[t];
     Visible v;
+    if (!a.kv_slot) {
+        // Without tables every token sees all.
+        v.first = 0;
+        v.end = a.positions;
+        return v;
+    }
+    int slot = a.kv_slot[t];
     v.first = max_of(a.kv_start[t], 0);
     if (a.window > 0) v.first = max_of(v.first, max_of(slot, 0) + 1 - a.window);
     v.end = a.causal ? max_of(slot, -1) + 1 : a.positions;

@@ -23,7 +23,7 @@ struct Thread {
 };
 
 // The running thread of the running block.
-extern thread_local Thread* current __attribute__((visibility("hidden"), tls_model("initial-exec")));
+extern __thread Thread* current __attribute__((visibility("hidden"), tls_model("initial-exec")));
 
 // Waits for all live threads of the block (the wave).
 void wait_block(int line);

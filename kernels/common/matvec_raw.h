@@ -85,32 +85,43 @@ template <int TOKENS> DEVICE void measure_activations(const RawActivations& x, i
     sync_threads();
 }
 
+// A quad of activations on its way into LDS: `there` if it is one of a token, not what fills up.
+DEVICE void finish_activations(const RawActivations& x, f32x4 v, int k, int e, bool there, const float* factor, float* to) {
+    if (x.norm && there) {
+        if (e < k) v.x *= *factor * x.norm[e];
+        if (e + 1 < k) v.y *= *factor * x.norm[e + 1];
+        if (e + 2 < k) v.z *= *factor * x.norm[e + 2];
+        if (e + 3 < k) v.w *= *factor * x.norm[e + 3];
+    }
+    if (x.rounded) v = rounded_to_q8_a(v);
+    if (to) *(f32x4*)to = v;
+}
+
 // Groups first … first + count of the activations of TOKENS rows from token0 on, as f32; what lies behind k or the last token is 0.
 template <int TOKENS> DEVICE void stage_activations(const RawActivations& x, int k, int token0, int first, int count, const float* factors, float* staged) {
-    constexpr int AHEAD = 4; // quads that a thread loads before it looks at the first
-    int total = TOKENS * count * 8;
+    // Rows of f32 as they nearly always are: a thread loads several quads before it looks at the first.
+    bool usual = x.type == DTYPE_f32 && x.row_bytes % 16 == 0 && has_aligned_quads((const float*)x.data, k);
+    constexpr int AHEAD = 4;
+    int quads = count * 8, total = TOKENS * quads, step = usual ? AHEAD * MATVEC_THREADS : MATVEC_THREADS;
 #pragma unroll 1
-    for (int start = 0; start < total; start += AHEAD * MATVEC_THREADS) {
+    for (int start = thread_id(); start - thread_id() < total; start += step) {
         f32x4 v[AHEAD];
 #pragma unroll
         for (int a = 0; a < AHEAD; a++) {
-            int i = start + a * MATVEC_THREADS + thread_id(), t = i / (count * 8), e = first * 32 + i % (count * 8) * 4;
-            bool there = i < total && token0 + t < x.tokens;
+            int i = start + a * MATVEC_THREADS, t = i / quads, e = first * 32 + i % quads * 4;
             v[a] = f32x4{0.0f, 0.0f, 0.0f, 0.0f};
-            if (there) v[a] = load_activations(x, x.data + (i64)(token0 + t) * x.row_bytes, e, k);
-            if (x.norm && there) {
-                float f = factors[t];
-                if (e < k) v[a].x *= f * x.norm[e];
-                if (e + 1 < k) v[a].y *= f * x.norm[e + 1];
-                if (e + 2 < k) v[a].z *= f * x.norm[e + 2];
-                if (e + 3 < k) v[a].w *= f * x.norm[e + 3];
-            }
+            if (usual && i < total && token0 + t < x.tokens && e < k) v[a] = float_quad_at((const float*)(x.data + (i64)(token0 + t) * x.row_bytes) + e);
+        }
+        if (!usual) {
+            int t = start / quads, e = first * 32 + start % quads * 4;
+            if (start < total && token0 + t < x.tokens) v[0] = load_activations(x, x.data + (i64)(token0 + t) * x.row_bytes, e, k);
         }
 #pragma unroll
         for (int a = 0; a < AHEAD; a++) {
-            int i = start + a * MATVEC_THREADS + thread_id(), t = i / (count * 8), q = i % (count * 8);
-            if (x.rounded) v[a] = rounded_to_q8_a(v[a]);
-            if (i < total) *(f32x4*)(staged + (t * x.chunk_groups + q / 8) * MATVEC_GROUP_WORDS + q % 8 * 4) = v[a];
+            if (a > 0 && !usual) break;
+            int i = start + a * MATVEC_THREADS, t = i / quads, q = i % quads;
+            float* to = i < total ? staged + (t * x.chunk_groups + q / 8) * MATVEC_GROUP_WORDS + q % 8 * 4 : nullptr;
+            finish_activations(x, v[a], k, first * 32 + q * 4, to && token0 + t < x.tokens, factors + t, to);
         }
     }
 }

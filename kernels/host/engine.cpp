@@ -25,7 +25,7 @@
 
 namespace host {
 
-thread_local Thread* current __attribute__((visibility("hidden"), tls_model("initial-exec"))) = nullptr;
+__thread Thread* current __attribute__((visibility("hidden"), tls_model("initial-exec"))) = nullptr;
 
 namespace {
 
@@ -134,7 +134,7 @@ struct Engine {
     bool illegal_address;
 };
 
-thread_local Engine* engine __attribute__((tls_model("initial-exec"))) = nullptr;
+__thread Engine* engine __attribute__((tls_model("initial-exec"))) = nullptr;
 
 FullThread& self() { return *static_cast<FullThread*>(current); }
 

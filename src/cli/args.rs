@@ -27,6 +27,8 @@ pub enum KvTypeArg {
     F32,
     /// F16.
     F16,
+    /// BF16.
+    Bf16,
 }
 
 impl From<KvTypeArg> for KvType {
@@ -35,6 +37,7 @@ impl From<KvTypeArg> for KvType {
             KvTypeArg::Auto => KvType::Auto,
             KvTypeArg::F32 => KvType::F32,
             KvTypeArg::F16 => KvType::F16,
+            KvTypeArg::Bf16 => KvType::Bf16,
         }
     }
 }

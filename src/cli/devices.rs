@@ -3,10 +3,10 @@
 use super::Failure;
 use super::format;
 use super::io::Output;
+use crate::engine::{DeviceReport, devices};
 use clap::Args;
-use comfy_table::{Table, presets};
+use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
-use std::thread;
 
 /// List what can run a model here
 #[derive(Args, Debug)]
@@ -20,97 +20,98 @@ pub struct DevicesArgs {
 }
 
 #[derive(Serialize)]
-struct DeviceInfo {
-    /// What `--device` takes.
-    device: &'static str,
-    name: String,
+struct DeviceInfo<'a> {
+    /// What `--device` takes; null for what cannot be used.
+    device: Option<&'a str>,
+    name: Option<String>,
+    platform: Option<&'a str>,
+    arch: Option<&'a str>,
     /// Processors that this process may use.
-    threads: usize,
+    threads: Option<usize>,
     /// Instruction sets that matter for inference.
-    features: Vec<&'static str>,
+    features: &'a [&'static str],
+    units: Option<usize>,
+    wave: Option<usize>,
+    lds_bytes: Option<usize>,
     memory_bytes: Option<u64>,
     memory_available_bytes: Option<u64>,
+    driver: Option<&'a str>,
+    /// The target of the kernels that it would run.
+    kernels: Option<&'a str>,
+    /// Why it cannot be used, and what to do.
+    problem: Option<&'a str>,
 }
 
 /// Runs it.
 pub fn run(args: DevicesArgs) -> Result<(), Failure> {
-    let devices = [cpu()];
+    let devices = devices();
     let mut out = Output::stdout();
     if args.json {
-        out.json(&devices)?;
-    } else {
-        let mut table = Table::new();
-        table
-            .load_preset(presets::UTF8_BORDERS_ONLY)
-            .set_header(["device", "name", "threads", "memory", "free", "features"]);
-        for device in &devices {
-            let size = |n: Option<u64>| n.map_or("?".to_string(), format::bytes);
-            table.add_row([
-                device.device.to_string(),
-                device.name.clone(),
-                device.threads.to_string(),
-                size(device.memory_bytes),
-                size(device.memory_available_bytes),
-                device.features.join(" "),
-            ]);
+        out.json(&devices.iter().map(info).collect::<Vec<_>>())?;
+        return out.finish();
+    }
+    let mut table = Table::new();
+    table
+        .load_preset(presets::UTF8_BORDERS_ONLY)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(["device", "name", "units", "memory", "free", "details"]);
+    for device in devices.iter().filter(|d| d.device.is_some()) {
+        let size = |n: Option<u64>| n.map_or("?".to_string(), format::bytes);
+        table.add_row([
+            device.device.clone().unwrap_or_default(),
+            format::shown(&device.name, 80),
+            units(device),
+            size(device.memory),
+            size(device.memory_free),
+            details(device),
+        ]);
+    }
+    out.line(table)?;
+    for device in &devices {
+        match (&device.device, &device.problem) {
+            (Some(name), Some(problem)) => out.line(format_args!("not usable: {name}: {problem}"))?,
+            (None, Some(problem)) => out.line(format_args!("not usable: {problem}"))?,
+            _ => {}
         }
-        out.line(table)?;
     }
     out.finish()
 }
 
-fn cpu() -> DeviceInfo {
-    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let name = field(&cpuinfo, "model name").unwrap_or(std::env::consts::ARCH);
-    let memory = |key| field(&meminfo, key)?.strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024);
+fn info(device: &DeviceReport) -> DeviceInfo<'_> {
     DeviceInfo {
-        device: "cpu",
-        name: format::shown(name, 80),
-        threads: thread::available_parallelism().map_or(1, usize::from),
-        features: features(),
-        memory_bytes: memory("MemTotal"),
-        memory_available_bytes: memory("MemAvailable"),
+        device: device.device.as_deref(),
+        name: (!device.name.is_empty()).then(|| format::shown(&device.name, 80)),
+        platform: device.platform.as_deref(),
+        arch: device.arch.as_deref(),
+        threads: device.threads,
+        features: &device.features,
+        units: device.units,
+        wave: device.wave,
+        lds_bytes: device.lds,
+        memory_bytes: device.memory,
+        memory_available_bytes: device.memory_free,
+        driver: device.driver.as_deref(),
+        kernels: device.kernels.as_deref(),
+        problem: device.problem.as_deref(),
     }
 }
 
-/// The value of the first `key : value` line.
-fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
-    text.lines().find_map(|line| line.strip_prefix(key)?.trim_start().strip_prefix(':')).map(str::trim)
-}
-
-#[cfg(target_arch = "x86_64")]
-fn features() -> Vec<&'static str> {
-    macro_rules! detected {
-        ($($name:tt)*) => { [$(($name, is_x86_feature_detected!($name))),*] };
+/// `8 threads`, `96 units of 32`.
+fn units(device: &DeviceReport) -> String {
+    match (device.threads, device.units, device.wave) {
+        (Some(1), ..) => "1 thread".to_string(),
+        (Some(threads), ..) => format!("{threads} threads"),
+        (_, Some(units), Some(wave)) => format!("{units} units, waves of {wave}"),
+        _ => String::new(),
     }
-    let all = detected!("avx2" "fma" "f16c" "avxvnni" "avx512f" "avx512bw" "avx512vl" "avx512vnni" "avx512bf16");
-    all.iter().filter(|(_, present)| *present).map(|(name, _)| *name).collect()
 }
 
-#[cfg(target_arch = "aarch64")]
-fn features() -> Vec<&'static str> {
-    macro_rules! detected {
-        ($($name:tt)*) => { [$(($name, std::arch::is_aarch64_feature_detected!($name))),*] };
+/// `avx2 fma`, `gfx1100, HIP 6.2.41133, kernels for gfx11-generic`.
+fn details(device: &DeviceReport) -> String {
+    let mut parts: Vec<String> = [&device.arch, &device.driver].into_iter().flatten().cloned().collect();
+    parts.extend(device.kernels.iter().map(|target| format!("kernels for {target}")));
+    if !device.features.is_empty() {
+        parts.push(device.features.join(" "));
     }
-    let all = detected!("neon" "dotprod" "i8mm" "bf16" "fp16");
-    all.iter().filter(|(_, present)| *present).map(|(name, _)| *name).collect()
-}
-
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn features() -> Vec<&'static str> {
-    Vec::new()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::field;
-
-    #[test]
-    fn fields() {
-        let text = "processor\t: 0\nmodel name\t: Some CPU\nMemTotal:       123 kB\n";
-        assert_eq!(field(text, "model name"), Some("Some CPU"));
-        assert_eq!(field(text, "MemTotal"), Some("123 kB"));
-        assert_eq!(field(text, "model"), None);
-    }
+    parts.join(", ")
 }

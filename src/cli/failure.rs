@@ -1,6 +1,6 @@
 //! [`Failure`]: how a program ends other than well, and what the user is told.
 
-use crate::engine::EngineError;
+use crate::engine::{BackendError, EngineError};
 use crate::models::ModelError;
 use crate::models::gguf::GgufError;
 use std::fmt::Display;
@@ -60,7 +60,14 @@ impl From<EngineError> for Failure {
                 failure.hint("are these ids of this model? `rocmforge tokenize` makes them, `rocmforge inspect` shows the vocabulary")
             }
             EngineError::Option { name: "context", .. } => failure.hint("--ctx takes fewer tokens"),
-            EngineError::Backend(_) | EngineError::Plan(_) => failure.hint("a smaller --ctx or --chunk takes less memory"),
+            EngineError::Option { name: "gpu_layers", .. } => failure.hint("--device gpu, or no --gpu-layers"),
+            EngineError::Backend(BackendError::NoDevice { .. }) => {
+                failure.hint("`rocmforge devices` shows what there is; --device cpu runs without a GPU")
+            }
+            EngineError::Backend(BackendError::Device { .. } | BackendError::Unsupported { .. }) => {
+                failure.hint("--device cpu runs without the GPU; --gpu-layers N uses less of it")
+            }
+            EngineError::Backend(_) | EngineError::Plan(_) => failure.hint("a smaller --ctx or --chunk takes less memory, fewer --gpu-layers less of a GPU's"),
             EngineError::Sampler(_) => failure.hint("try another file of the model; --temp 0 and no penalties rule out the sampler"),
             _ => failure,
         }

@@ -46,6 +46,8 @@ pub enum KvType {
     F32,
     /// F16.
     F16,
+    /// BF16: the range of F32, with 8 bits of precision.
+    Bf16,
 }
 
 impl KvType {
@@ -54,6 +56,7 @@ impl KvType {
         match self {
             KvType::F32 => DType::F32,
             KvType::F16 => DType::F16,
+            KvType::Bf16 => DType::Bf16,
             KvType::Auto if header.tensors().iter().all(|t| t.dtype == DType::F32) => DType::F32,
             KvType::Auto => DType::F16,
         }

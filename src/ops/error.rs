@@ -6,7 +6,7 @@ use crate::ops::TensorType;
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum InferError {
     /// Too few or too many operands.
-    #[error("takes {expected}, found {found} operands")]
+    #[error("takes {expected}, found {found} operand{}", if *found == 1 { "" } else { "s" })]
     Arity {
         /// The operands there should be.
         expected: String,

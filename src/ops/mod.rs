@@ -319,6 +319,15 @@ impl Op {
         }
     }
 
+    /// The name of operand `slot`; `None` where operands have none.
+    pub fn operand_name(&self, slot: usize) -> Option<String> {
+        match self {
+            Op::QMatmulGroup(op) if slot > op.weights => Some(format!("bias{}", slot - 1 - op.weights)),
+            Op::QMatmulGroup(_) if slot > 0 => Some(format!("w{}", slot - 1)),
+            _ => self.operand_names().get(slot).map(|name| name.trim_end_matches('?').to_string()),
+        }
+    }
+
     /// The state operand that result `out` is, for ops that append to caches in place.
     pub fn state_operand(&self, out: usize) -> Option<usize> {
         match (self, out) {

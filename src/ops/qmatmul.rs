@@ -178,6 +178,15 @@ impl OpDef for QMatmul {
                 .tolerance(1e-5),
             );
         }
+        // Square roots of random sums are not numbers.
+        for (i, &act) in Activation::ALL.iter().filter(|&&act| act != Activation::Sqrt).enumerate() {
+            let (bias, residual) = (i % 2 == 0, i % 3 == 0);
+            let mut operands = vec![Operand::weight(DType::Q8_0, &[64, 40]), Operand::f32(&[Dim::from(64), t])];
+            operands.extend(bias.then(|| Operand::f32(&[40])));
+            operands.extend(residual.then(|| Operand::f32(&[Dim::from(40), t])));
+            let op = QMatmul { bias, act: Some(act), residual, activation: DType::F32, norm_eps: 0.0 };
+            cases.push(Case::new(op, operands).bounds(3, 5, 1).tolerance(1e-5));
+        }
         cases.push(
             Case::new(
                 QMatmul { bias: true, act: None, residual: true, activation: DType::F32, norm_eps: 0.0 },
@@ -210,15 +219,6 @@ impl OpDef for QMatmul {
             .bounds(9, 5, 1)
             .tolerance(1e-5),
         );
-        // Square roots of random sums are not numbers.
-        for (i, &act) in Activation::ALL.iter().filter(|&&act| act != Activation::Sqrt).enumerate() {
-            let (bias, residual) = (i % 2 == 0, i % 3 == 0);
-            let mut operands = vec![Operand::weight(DType::Q8_0, &[64, 40]), Operand::f32(&[Dim::from(64), t])];
-            operands.extend(bias.then(|| Operand::f32(&[40])));
-            operands.extend(residual.then(|| Operand::f32(&[Dim::from(40), t])));
-            let op = QMatmul { bias, act: Some(act), residual, activation: DType::F32, norm_eps: 0.0 };
-            cases.push(Case::new(op, operands).bounds(3, 5, 1).tolerance(1e-5));
-        }
         for dtype in [DType::Q8_0, DType::Q4_0, DType::Q4K, DType::Q6K] {
             cases.push(
                 Case::new(

@@ -3,6 +3,7 @@
 //! `target` and `steps` are pure: what a plan will launch is known without a device. `ffi` is the driver behind safe owners.
 
 mod arch;
+mod devices;
 mod ffi;
 mod gemm_choice;
 mod kernels;
@@ -17,6 +18,7 @@ mod view;
 mod weights;
 
 pub use arch::Arch;
+pub use devices::{Gpu, gpus};
 pub use target::HipTarget;
 
 use super::{Backend, BackendError, DeviceInfo, DeviceMemory, LoadedWeights, Program, States, WeightSource};

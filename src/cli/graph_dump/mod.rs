@@ -14,7 +14,7 @@ use crate::graph::Graph;
 use crate::graph::passes::{PASSES, PassOptions};
 use crate::graph::plan::{MemoryBill, Plan, Target, plan};
 use crate::graph::view::document::{Document, Parts};
-use crate::graph::view::{Fold, Kind, Layers, Stage, Stages, diff, dot, explain, html, listing, svg};
+use crate::graph::view::{Fold, Kind, Layers, Measured, Stage, Stages, diff, dot, explain, html, listing, svg};
 use crate::tensor::Bounds;
 use clap::{Args, ValueEnum};
 use input::Input;
@@ -374,20 +374,27 @@ fn budget(args: &GraphDumpArgs, dump: &Dump) -> Result<String, Failure> {
     }
 }
 
+/// The layers to show, which must be there.
+fn fold(graph: &Graph, layers: &Layers) -> Result<Fold, Failure> {
+    let fold = Fold::new(graph, layers);
+    let has = fold.count();
+    match layers {
+        Layers::Range(range) if range.end > has => {
+            let hint = match has {
+                0 => "layers are found by labels such as \"blk.0.attn_q\"".to_string(),
+                _ => format!("--layers 0..{has} are all"),
+            };
+            Err(Failure::new(format!("layers {}..{} were asked for, the graph has {has}", range.start, range.end))
+                .hint(hint))
+        }
+        _ => Ok(fold),
+    }
+}
+
 fn written(args: &GraphDumpArgs, dump: &Dump, stages: &Stages, source: &Graph) -> Result<String, Failure> {
     let stage: &Stage = if args.stage == At::Source { stages.source() } else { stages.fused() };
     let plan = if args.stage == At::Plan { Some(dump.plan(source)?) } else { None };
-    let fold = Fold::new(&stage.graph, &args.layers);
-    if let Layers::Range(range) = &args.layers
-        && range.end > fold.count()
-    {
-        let has = fold.count();
-        return Err(Failure::new(format!("layers {}..{} were asked for, the graph has {has}", range.start, range.end))
-            .hint(match has {
-                0 => "layers are found by labels such as \"blk.0.attn_q\"".to_string(),
-                _ => format!("--layers 0..{has} are all"),
-            }));
-    }
+    let fold = fold(&stage.graph, &args.layers)?;
     let session = || -> Option<MemoryBill> {
         let model = matches!(*dump.input, Input::Model { .. });
         (model && plan.is_some()).then(|| memory::session_bill(dump, dump.case(args)).ok()).flatten()
@@ -416,24 +423,31 @@ fn written(args: &GraphDumpArgs, dump: &Dump, stages: &Stages, source: &Graph) -
         (GraphFormat::Json, _) => format!("{}\n", to_json(&Document::new(&parts))?),
         (GraphFormat::Dot, _) => dot::graph(&stage.graph, &fold),
         (GraphFormat::Svg, Some(plan)) => {
-            let drawing = svg::graph(&stage.graph, &fold);
-            let size = (drawing.width.clamp(640.0, 1400.0) - 130.0, 380.0);
-            let lifetimes = svg::lifetimes(plan, &|id| Kind::of(&stage.graph.node(id).op), size);
             let title = format!("{} on {} ({})", source.name, plan.target, dump.bounds);
-            drawing.above(&title, lifetimes, "Buffers of the arena").file()
+            picture(&stage.graph, &fold, plan, &title, None)
         }
-        (GraphFormat::Svg, None) => svg::graph(&stage.graph, &fold).file(),
+        (GraphFormat::Svg, None) => svg::graph(&stage.graph, &fold, None).file(),
         (GraphFormat::Html, plan) => {
             let contents = html::Contents {
                 stages,
                 plan: plan.as_ref(),
                 layers: &args.layers,
                 target: dump.target.name(),
+                measured: None,
                 session: parts.session,
             };
             html::page(&contents).map_err(|error| Failure::new(format!("cannot make the page: {error}")))?
         }
     })
+}
+
+/// A plan as SVG: its graph, with the times of its steps if they were measured, above the lifetimes of its buffers.
+fn picture(graph: &Graph, fold: &Fold, plan: &Plan, title: &str, measured: Option<&Measured>) -> String {
+    let heats = measured.map(|measured| measured.heats(plan, fold));
+    let drawing = svg::graph(graph, fold, heats.as_ref());
+    let size = (drawing.width.clamp(640.0, 1400.0) - 130.0, 380.0);
+    let lifetimes = svg::lifetimes(plan, &|id| Kind::of(&graph.node(id).op), size);
+    drawing.above(title, lifetimes, "Buffers of the arena").file()
 }
 
 #[cfg(test)]

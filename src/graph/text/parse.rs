@@ -122,8 +122,8 @@ fn define(
                 match marks[target] {
                     Mark::New => stack.push((target, 0)),
                     Mark::Open => {
-                        let message =
-                            format!("{} depends on its own result through {}: a cycle", s.name, reference.name);
+                        let through = if target == i { String::new() } else { format!(" through {}", reference.name) };
+                        let message = format!("{} depends on its own result{through}: a cycle", s.name);
                         return Err(ParseError::new(reference.position, message));
                     }
                     Mark::Done => {}
@@ -221,7 +221,8 @@ fn resolve(graph: &Graph, ids: &HashMap<String, NodeId>, reference: &Reference) 
     };
     let results = graph.node(node).types.len();
     if reference.out as usize >= results {
-        let message = format!("{} has {results} results, there is no result {}", reference.name, reference.out);
+        let has = if results == 1 { "1 result".to_string() } else { format!("{results} results") };
+        let message = format!("{} has {has}, there is no result {}", reference.name, reference.out);
         return Err(ParseError::new(reference.position, message));
     }
     Ok(Value { node, out: reference.out })
@@ -471,6 +472,12 @@ impl Parser {
         if dims.is_empty() || dims.len() > Shape::MAX_DIMS {
             return Err(ParseError::new(at, format!("a shape has one to four sizes, found {}", dims.len())));
         }
+        if let (Dim::Fixed(row), block @ 2..) = (dims[0], dtype.block_len())
+            && row % block != 0
+        {
+            let message = format!("rows of {dtype} are whole blocks of {block} elements, found {row}");
+            return Err(ParseError::new(at, message));
+        }
         self.take();
         Ok(TensorType::new(dtype, Shape::new(&dims)))
     }
@@ -525,8 +532,9 @@ mod tests {
                 &format!("{x}n1 = add(n0, n2)\nn2 = add(n0, n1)"),
                 "4:14: n2 depends on its own result through n1: a cycle",
             ),
-            (&format!("{x}n1 = add(n0)"), "takes (a, b), found 1 operands"),
-            (&format!("{x}n1 = add(n0, n0.1)"), "3:14: n0 has 1 results"),
+            (&format!("{x}n1 = add(n0)"), "takes (a, b), found 1 operand"),
+            (&format!("{x}n1 = add(n0, n0.1)"), "3:14: n0 has 1 result, there is no result 1"),
+            (&format!("{x}n1 = add(n0, n1)"), "3:14: n1 depends on its own result: a cycle"),
             (&format!("{x}{x}"), "n0 is already defined at 2:1"),
             (&format!("{x}output \"y\" = n0\noutput \"y\" = n0"), "4:1: output \"y\" is already declared"),
             ("n0 = input : f32[8, Q]", "2:21: found `Q`, expected a size"),
@@ -535,7 +543,7 @@ mod tests {
             ("n0 = input : f32[8]", "it needs a label by which it is bound"),
             ("n0 \"x = input : f32[8]", "this string does not end"),
             ("?", "unexpected character '?'"),
-            ("n0 \"x\" = input : q8_0[33, T]", "has no size in bytes"),
+            ("n0 \"x\" = input : q8_0[33, T]", "2:18: rows of q8_0 are whole blocks of 32 elements, found 33"),
         ] {
             let found = error(body);
             assert!(found.contains(expected), "{body}\n  gave: {found}\n  expected: {expected}");

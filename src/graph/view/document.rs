@@ -346,13 +346,12 @@ fn node(graph: &Graph, fold: &Fold, id: crate::graph::NodeId) -> Node {
 }
 
 fn edges(graph: &Graph, id: crate::graph::NodeId) -> Vec<Edge> {
-    let names = graph.node(id).op.operand_names();
     let edge = |(slot, value): (usize, &crate::graph::Value)| Edge {
         from: value.node.to_string(),
         result: value.out,
         to: id.to_string(),
         slot,
-        operand: names.get(slot).map(|n| n.trim_end_matches('?').to_string()),
+        operand: graph.node(id).op.operand_name(slot),
         ty: graph.ty(*value).to_string(),
     };
     graph.operands(id).iter().enumerate().map(edge).collect()

@@ -96,6 +96,16 @@ pub fn explain(stages: &Stages, plan: Option<&Plan>, stage: &Stage, id: NodeId) 
     if gone {
         let next = stages.list().iter().skip_while(|s| s.pass != stage.pass).nth(1).and_then(|s| s.pass);
         let _ = writeln!(out, "  not in the fused graph: {} removed it", next.unwrap_or("a pass"));
+        // Matmuls of a group have joined their labels.
+        let fused = &stages.fused().graph;
+        let joined = |member: &str| {
+            let parts =
+                |id: &NodeId| fused.node(*id).label.as_deref().is_some_and(|l| l.split(" + ").any(|p| p == member));
+            fused.ids().into_iter().find(parts)
+        };
+        if let Some(group) = graph.node(id).label.as_deref().and_then(joined) {
+            let _ = writeln!(out, "  it is part of {}", fused.describe(group));
+        }
     }
     origin(&mut out, stages, id);
     for (title, list) in [("operands", operand_lines(graph, id)), ("users", user_lines(graph, id))] {
@@ -140,9 +150,8 @@ fn origin(out: &mut String, stages: &Stages, id: NodeId) {
 }
 
 fn operand_lines(graph: &Graph, id: NodeId) -> Vec<String> {
-    let names = graph.node(id).op.operand_names();
     let line = |(slot, value): (usize, &Value)| {
-        let name = names.get(slot).map_or(String::new(), |n| format!("{}: ", n.trim_end_matches('?')));
+        let name = graph.node(id).op.operand_name(slot).map_or(String::new(), |name| format!("{name}: "));
         format!("{name}{}, {}", graph.describe(value.node), graph.ty(*value))
     };
     graph.operands(id).iter().enumerate().map(line).collect()

@@ -2,9 +2,10 @@
 
 use super::document::{self, Bill, DecisionJson};
 use super::explain::{self, Event};
+use super::measured::Heats;
 use super::summary::{self, PassSummary};
 use super::svg::{self, escape};
-use super::{Fold, Kind, Layers, Stages};
+use super::{Fold, Kind, Layers, Measured, Stages};
 use crate::graph::plan::{MemoryBill, Plan};
 use crate::graph::{Graph, NodeId, Value, text};
 use serde::Serialize;
@@ -27,6 +28,7 @@ struct Page<'a> {
     decisions: Vec<DecisionJson>,
     history: BTreeMap<String, Vec<Event>>,
     plan: Option<serde_json::Value>,
+    profile: Option<&'a Measured>,
     lifetimes: Option<SvgJson>,
     bill: Option<Bill>,
     session_bill: Option<Bill>,
@@ -105,6 +107,8 @@ pub struct Contents<'a> {
     pub layers: &'a Layers,
     /// The target.
     pub target: &'a str,
+    /// The times of the plan's steps.
+    pub measured: Option<&'a Measured>,
     /// The memory of a session.
     pub session: Option<MemoryBill>,
 }
@@ -147,6 +151,7 @@ fn data<'a>(contents: &Contents<'a>) -> Result<Page<'a>, serde_json::Error> {
         decisions: contents.stages.decisions().map(DecisionJson::from).collect(),
         history: BTreeMap::new(),
         plan: None,
+        profile: contents.measured,
         lifetimes: None,
         bill: contents.plan.map(|p| p.bill.into()),
         session_bill: contents.session.map(Bill::from),
@@ -158,7 +163,7 @@ fn data<'a>(contents: &Contents<'a>) -> Result<Page<'a>, serde_json::Error> {
         if i == 0 || removed || !touched.is_empty() {
             let fold = Fold::new(&stage.graph, contents.layers);
             shown.extend(stage.graph.ids().into_iter().filter(|&id| fold.hidden(id).is_none()));
-            page.drawings.push(drawing(&stage.graph, &fold));
+            page.drawings.push(drawing(&stage.graph, &fold, None));
         }
         let pass = page.passes.iter().find(|p| Some(p.name) == stage.pass);
         let about = pass.map_or("as the model was built, in the plainest ops".to_string(), |p| {
@@ -174,6 +179,9 @@ fn data<'a>(contents: &Contents<'a>) -> Result<Page<'a>, serde_json::Error> {
         let fold = Fold::new(fused, contents.layers);
         let numbers = summary::summary(contents.stages, plan, &fold);
         let about = format!("{} steps in an arena of {} bytes", plan.steps.len(), plan.arena.bytes);
+        if let Some(measured) = contents.measured {
+            page.drawings.push(self::drawing(fused, &fold, Some(&measured.heats(plan, &fold))));
+        }
         let drawing = page.drawings.len() - 1;
         page.stages.push(StageJson { name: "plan".to_string(), about, drawing, touched: Vec::new() });
         page.plan = Some(serde_json::json!({
@@ -198,10 +206,10 @@ fn changed(before: &Graph, after: &Graph) -> Vec<NodeId> {
     after.ids().into_iter().filter(|&id| !same(id)).collect()
 }
 
-fn drawing(graph: &Graph, fold: &Fold) -> DrawingJson {
+fn drawing(graph: &Graph, fold: &Fold, heats: Option<&Heats>) -> DrawingJson {
     let ids = graph.ids().into_iter().filter(|&id| fold.hidden(id).is_none());
     DrawingJson {
-        svg: svg::graph(graph, fold).into(),
+        svg: svg::graph(graph, fold, heats).into(),
         nodes: ids.map(|id| (id.to_string(), fact(graph, fold, id))).collect(),
         outputs: graph.outputs().iter().map(|(_, v)| v.node.to_string()).collect(),
     }
@@ -209,9 +217,8 @@ fn drawing(graph: &Graph, fold: &Fold) -> DrawingJson {
 
 fn fact(graph: &Graph, fold: &Fold, id: NodeId) -> Fact {
     let node = graph.node(id);
-    let names = node.op.operand_names();
     let operand = |(slot, value): (usize, &Value)| OperandFact {
-        name: names.get(slot).map(|n| n.trim_end_matches('?').to_string()),
+        name: node.op.operand_name(slot),
         value: value.to_string(),
         op: graph.node(value.node).op.name().to_string(),
         label: graph.node(value.node).label.clone(),

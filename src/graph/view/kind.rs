@@ -84,6 +84,11 @@ impl Kind {
         NAMES.iter().find(|(part, _)| op.name().contains(part)).map_or(Kind::Elementwise, |(_, kind)| *kind)
     }
 
+    /// Whether its nodes are steps of a program.
+    pub fn takes_time(self) -> bool {
+        !matches!(self, Kind::Input | Kind::Weight | Kind::State | Kind::Fold | Kind::Output | Kind::Layout)
+    }
+
     /// Its name in JSON, in the page's style sheet and in legends.
     pub fn name(self) -> &'static str {
         match self {

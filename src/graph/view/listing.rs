@@ -97,7 +97,7 @@ pub(super) fn table(rows: &[Vec<String>], right: &[usize]) -> Vec<String> {
 }
 
 fn steps(out: &mut String, plan: &Plan, fold: &Fold) {
-    let mut rows = vec![["step", "node", "computes", "into", "read", "written", "flops"].map(str::to_string).to_vec()];
+    let mut rows = vec![["step", "read", "written", "flops", "node", "computes"].map(str::to_string).to_vec()];
     // Consecutive steps of hidden layers are one line, which stands alone.
     let mut asides: Vec<(usize, String)> = Vec::new();
     let mut i = 0;
@@ -114,7 +114,7 @@ fn steps(out: &mut String, plan: &Plan, fold: &Fold) {
         rows.push(Vec::new());
         i = end;
     }
-    for (i, line) in table(&rows, &[0, 4, 5, 6]).into_iter().enumerate() {
+    for (i, line) in table(&rows, &[0, 1, 2, 3]).into_iter().enumerate() {
         let aside = asides.iter().find(|a| a.0 == i).map(|a| a.1.as_str());
         let _ = writeln!(out, "{}", aside.unwrap_or(&line));
     }
@@ -142,18 +142,15 @@ fn step_row(i: usize, step: &Step, plan: &Plan) -> Vec<String> {
     let operands: Vec<String> = step.operands.iter().map(|o| operand(o, plan)).collect();
     let attrs: Vec<String> = step.op.attrs().iter().map(|(n, v)| format!("{n}={v}")).collect();
     let attrs = if attrs.is_empty() { String::new() } else { format!(" {{{}}}", attrs.join(", ")) };
-    let mut results: Vec<String> = step.results.iter().map(|o| operand(o, plan)).collect();
-    if step.in_place.is_some() {
-        results.push("in place".to_string());
-    }
+    let results: Vec<String> = step.results.iter().map(|o| operand(o, plan)).collect();
+    let in_place = if step.in_place.is_some() { " in place" } else { "" };
     vec![
         i.to_string(),
-        format!("{} {label}", step.node).trim_end().to_string(),
-        format!("{}({}){attrs}", step.op.name(), operands.join(", ")),
-        results.join(", "),
         bytes(step.bytes_read),
         bytes(step.bytes_written),
         count(step.flops),
+        format!("{} {label}", step.node).trim_end().to_string(),
+        format!("{}{in_place} = {}({}){attrs}", results.join(", "), step.op.name(), operands.join(", ")),
     ]
 }
 

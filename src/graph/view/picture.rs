@@ -24,6 +24,8 @@ pub struct Item {
     pub nodes: Vec<NodeId>,
     /// The layer that it belongs to.
     pub layer: Option<usize>,
+    /// Its part of a measured time, from 0 to 1 ([`Heat`](super::measured::Heat)).
+    pub warmth: Option<f64>,
 }
 
 /// A line from one box to another.
@@ -73,6 +75,7 @@ impl Picture {
                 lines: Vec::new(),
                 nodes: Vec::new(),
                 layer: None,
+                warmth: None,
             };
             let to = picture.push(output);
             if let Some(&from) = at.get(&value.node) {
@@ -130,10 +133,9 @@ fn item(graph: &Graph, fold: &Fold, id: NodeId) -> Item {
         lines.push(short(&attrs.join(" ")));
     }
     let mut nodes = vec![id];
-    let names = node.op.operand_names();
     for (slot, value) in graph.operands(id).iter().enumerate().filter(|(_, v)| is_inline(graph, v.node)) {
         let source = graph.node(value.node);
-        let name = names.get(slot).map_or("", |n| n.trim_end_matches('?'));
+        let name = node.op.operand_name(slot).unwrap_or_default();
         let called = match (&source.op, &source.label) {
             (Op::Constant(c), _) => format!("{:?}", c.value),
             (_, Some(label)) => label.strip_suffix(".weight").unwrap_or(label).to_string(),
@@ -150,6 +152,7 @@ fn item(graph: &Graph, fold: &Fold, id: NodeId) -> Item {
         lines,
         nodes,
         layer: fold.layer(id),
+        warmth: None,
     }
 }
 
@@ -173,6 +176,7 @@ fn fold_item(fold: &Fold, run: usize) -> Item {
         lines,
         nodes: Vec::new(),
         layer: None,
+        warmth: None,
     }
 }
 

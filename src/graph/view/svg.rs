@@ -4,6 +4,7 @@
 //! `data-` attributes, by which the page restyles them and finds what was clicked.
 
 use super::layout::{self, Layout, Point};
+use super::measured::{self, Heats};
 use super::picture::{Item, Picture};
 use super::{Fold, Kind, units};
 use crate::graph::Graph;
@@ -84,9 +85,18 @@ fn size(item: &Item) -> Point {
     ((chars(&item.title) * 7.3).max(lines * 6.1) + 22.0, 25.0 + 13.5 * item.lines.len() as f64)
 }
 
-/// The drawing of a graph.
-pub fn graph(graph: &Graph, fold: &Fold) -> Drawing {
-    let picture = Picture::new(graph, fold);
+/// The drawing of a graph; with heats the boxes have the colour of their time, and say it.
+pub fn graph(graph: &Graph, fold: &Fold, heats: Option<&Heats>) -> Drawing {
+    let mut picture = Picture::new(graph, fold);
+    if let Some(heats) = heats {
+        for item in &mut picture.items {
+            item.warmth = item.kind.takes_time().then_some(0.0);
+            if let Some(heat) = heats.get(&item.key) {
+                item.lines.push(heat.line.clone());
+                item.warmth = heat.warmth;
+            }
+        }
+    }
     let sizes: Vec<Point> = picture.items.iter().map(size).collect();
     let edges: Vec<(usize, usize)> = picture.arrows.iter().map(|a| (a.from, a.to)).collect();
     let layout = layout::layered(&sizes, &edges);
@@ -98,8 +108,13 @@ pub fn graph(graph: &Graph, fold: &Fold) -> Drawing {
         edge(&mut body, line, keys);
     }
     for (arrow, line) in picture.arrows.iter().zip(&layout.lines) {
-        if let (Some(label), Some(start)) = (&arrow.label, line.first()) {
-            edge_label(&mut body, label, *start, line.get(1).copied());
+        let (Some(label), [start, rest @ .., end]) = (&arrow.label, &line[..]) else { continue };
+        let labelled = picture.arrows.iter().filter(|other| other.from == arrow.from && other.label.is_some()).count();
+        if labelled > 1 {
+            // Several values leave the box at one place: each is named where it arrives.
+            edge_label(&mut body, label, (end.0, end.1 - 19.0), None);
+        } else {
+            edge_label(&mut body, label, *start, Some(*rest.first().unwrap_or(end)));
         }
     }
     for ((item, at), size) in picture.items.iter().zip(&layout.boxes).zip(&sizes) {
@@ -116,6 +131,14 @@ fn groups(body: &mut String, picture: &Picture, layout: &Layout, sizes: &[Point]
         let Some(layer) = item.layer else { continue };
         let f = frames.entry(layer).or_insert([f64::INFINITY, f64::INFINITY, 0.0, 0.0]);
         *f = [f[0].min(at.0), f[1].min(at.1), f[2].max(at.0 + size.0), f[3].max(at.1 + size.1)];
+    }
+    // Lines to the boxes of a layer pass inside of its frame.
+    for (arrow, line) in picture.arrows.iter().zip(&layout.lines) {
+        let Some(f) = picture.items[arrow.to].layer.and_then(|layer| frames.get_mut(&layer)) else { continue };
+        let height = f[1]..f[3];
+        for &(x, _) in line.iter().filter(|(_, y)| height.contains(y)) {
+            (f[0], f[2]) = (f[0].min(x), f[2].max(x));
+        }
     }
     for (layer, [x0, y0, x1, y1]) in frames {
         let _ = writeln!(
@@ -168,6 +191,8 @@ fn edge_label(body: &mut String, label: &str, start: Point, next: Option<Point>)
 
 fn draw_box(body: &mut String, item: &Item, at: Point, size: Point) {
     let (fill, stroke) = item.kind.colours();
+    let heat = item.warmth.map(measured::colour);
+    let fill = heat.as_deref().unwrap_or(fill);
     let nodes: Vec<String> = match item.kind {
         Kind::Fold => Vec::new(),
         _ => item.nodes.iter().map(|n| n.to_string()).collect(),
@@ -298,7 +323,7 @@ mod tests {
                }"#,
         )
         .unwrap();
-        let svg = graph(&g, &Fold::new(&g, &Layers::Folded)).file();
+        let svg = graph(&g, &Fold::new(&g, &Layers::Folded), None).file();
         assert!(!svg.contains("<script>") && svg.contains("&lt;script&gt;"));
         assert_eq!(svg.matches("</svg>").count(), 1);
         assert_eq!(svg.matches("class=\"node").count(), 3);

@@ -10,6 +10,23 @@ pub fn count(n: u64) -> String {
     scaled(n as f64, 1000.0, &["", "K", "M", "G", "T", "P"]).trim_end().to_string()
 }
 
+/// A time with three digits: `12.5 µs`, `1.25 ms`.
+pub fn seconds(x: f64) -> String {
+    let (x, unit) = match x {
+        x if x < 1e-3 => (x * 1e6, "µs"),
+        x if x < 1.0 => (x * 1e3, "ms"),
+        x => (x, "s"),
+    };
+    let digits = if x >= 99.95 {
+        0
+    } else if x >= 9.995 {
+        1
+    } else {
+        2
+    };
+    format!("{x:.digits$} {unit}")
+}
+
 fn scaled(mut x: f64, step: f64, units: &[&str]) -> String {
     let mut unit = 0;
     while x >= step && unit + 1 < units.len() {
@@ -55,6 +72,7 @@ mod tests {
         assert_eq!(count(494_032_768), "494 M");
         assert_eq!(count(12), "12");
         assert_eq!(count(99_960), "100 K");
+        assert_eq!([0.0, 12.34e-6, 0.00125, 2.5].map(seconds), ["0.00 µs", "12.3 µs", "1.25 ms", "2.50 s"]);
     }
 
     #[test]

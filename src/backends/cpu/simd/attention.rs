@@ -39,7 +39,7 @@ pub struct AttentionArgs {
     pub v: *const u8,
     /// Bytes from a value's position to the next, and from head to head.
     pub v_strides: [usize; 2],
-    /// Type of keys and values: F16 or F32.
+    /// Type of keys and values: F16, BF16 or F32.
     pub kv_type: DType,
     /// Positions that there are.
     pub capacity: usize,
@@ -172,7 +172,7 @@ pub fn partials_bytes(tokens: usize, heads: usize, d_v: usize, filled: usize) ->
 /// Attention of whole units ([`AttentionArgs::units`]). Nothing is allocated.
 ///
 /// # Panics
-/// If the scratch is too short or not aligned to 64 bytes, `units` out of range, or `kv_type` neither F16 nor F32.
+/// If the scratch is too short or not aligned to 64 bytes, `units` out of range, or `kv_type` none of F16, BF16 and F32.
 ///
 /// # Safety
 /// All of `args`' buffers are as large as its doc says; nobody writes them meanwhile, and the results of these units (heads of
@@ -234,7 +234,11 @@ fn check(args: &AttentionArgs, scratch: &[u8]) {
     let need = scratch_bytes(args.heads, args.kv_heads, args.d, args.d_v);
     assert!(scratch.len() >= need, "attention scratch: {} bytes of {need}", scratch.len());
     assert!((scratch.as_ptr() as usize).is_multiple_of(64), "attention scratch is not aligned");
-    assert!(matches!(args.kv_type, DType::F16 | DType::F32), "attention over a cache of {}", args.kv_type);
+    assert!(
+        matches!(args.kv_type, DType::F16 | DType::Bf16 | DType::F32),
+        "attention over a cache of {}",
+        args.kv_type
+    );
     assert!(args.kv_heads > 0 && args.heads.is_multiple_of(args.kv_heads), "{} heads", args.heads);
 }
 

@@ -16,6 +16,7 @@ mod math;
 pub mod matmul;
 pub mod memory;
 pub mod packed;
+pub mod peak;
 pub mod pool;
 pub(crate) mod program;
 pub(crate) mod steps;
@@ -45,6 +46,9 @@ pub(crate) struct Kernels {
     pub softmax: unsafe fn(f32, *const f32, *const f32, *mut f32, usize),
     pub rope: unsafe fn(RopePairs, *const f32, *const f32, *const f32, usize, *mut f32, usize),
     pub convert: unsafe fn(DType, DType, *const u8, *mut u8, usize),
+    /// [`peak::floats`] and [`peak::bytes`].
+    pub spin_f32: unsafe fn(usize) -> u64,
+    pub spin_int8: unsafe fn(usize) -> u64,
 }
 
 const fn table<S: Simd>() -> Kernels {
@@ -60,6 +64,8 @@ const fn table<S: Simd>() -> Kernels {
         softmax: vector::table::softmax::<S>,
         rope: vector::table::rope::<S>,
         convert: vector::table::convert::<S>,
+        spin_f32: peak::floats::<S>,
+        spin_int8: peak::bytes::<S>,
     }
 }
 

@@ -17,7 +17,7 @@ pub(crate) struct Buffer {
 }
 
 impl Buffer {
-    /// `bytes` of memory, with whatever was in it; at least 256-byte aligned. Zero bytes are no memory, at address 0.
+    /// `bytes` of memory, with whatever was in it; 256-byte aligned on devices, 16-byte in the emulator. Zero bytes are no memory, at address 0.
     pub fn new(device: &Arc<Device>, bytes: usize) -> Result<Buffer, GpuError> {
         let mut ptr: *mut c_void = std::ptr::null_mut();
         if bytes > 0 {

@@ -111,7 +111,8 @@ impl Runtime {
         let none = || GpuError::NoDevice { library: self.library.clone(), advice: error::no_device(self.platform()) };
         // SAFETY: any thread may call it, any number of times.
         let status = unsafe { (self.driver.hipInit)(0) };
-        if status == hip::HIP_ERROR_NO_DEVICE {
+        // AMD's runtime says that device 0 is invalid where it finds none.
+        if status == hip::HIP_ERROR_NO_DEVICE || status == hip::HIP_ERROR_INVALID_DEVICE {
             return Err(none());
         }
         self.check(status, "hipInit", format_args!("starting {}", self.library))?;
@@ -192,8 +193,11 @@ impl Runtime {
             // SAFETY: not null, then it is one of the driver's texts, which end in zero; this thread makes no other call meanwhile.
             (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
         };
-        let parts: Vec<String> = [read(name), read(text)].into_iter().flatten().collect();
-        if parts.is_empty() { "an unknown error".to_string() } else { parts.join(": ") }
+        match (read(name), read(text)) {
+            (Some(name), Some(text)) if name != text => format!("{name}: {text}"),
+            (Some(name), _) => name,
+            (None, text) => text.unwrap_or_else(|| "an unknown error".to_string()),
+        }
     }
 
     /// The version of the driver for people: `HIP 6.2.41133`, `CUDA 13.0, driver 580.65.06`.

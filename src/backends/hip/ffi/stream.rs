@@ -328,7 +328,7 @@ impl Stream {
         // What is captured does not run, so nobody needs to wait for it.
         let ticket = match &*capture {
             Some(_) => self.work.submitted.load(Ordering::Acquire),
-            None => self.work.submitted.fetch_add(1, Ordering::AcqRel) + 1,
+            None => self.work.submitted.load(Ordering::Acquire) + 1,
         };
         Ok(Submit { work: &self.work, capture, ticket })
     }
@@ -350,6 +350,14 @@ pub(super) struct Submit<'a> {
     work: &'a Arc<Work>,
     capture: MutexGuard<'a, Option<Captured>>,
     ticket: u64,
+}
+
+impl Drop for Submit<'_> {
+    /// Only what the driver has got counts as submitted: who waits meanwhile must not take it for done.
+    fn drop(&mut self) {
+        // The lock is still held.
+        self.work.submitted.store(self.ticket, Ordering::Release);
+    }
 }
 
 impl Submit<'_> {

@@ -5,7 +5,7 @@ use crate::backends::hip::arch::{Arch, Matrix};
 use crate::backends::hip::launch::{Kernel, Launches};
 use crate::backends::hip::view::{DevicePtr, DeviceView};
 use crate::graph::plan::Step;
-use crate::ops::Attention;
+use crate::ops::{Attention, FullAttention};
 use crate::tensor::{Bounds, DType};
 use bytemuck::{Pod, Zeroable};
 
@@ -147,8 +147,23 @@ fn named(table: &[(DType, &'static str)], dtype: DType) -> Result<&'static str, 
 }
 
 pub(super) fn launches(op: &Attention, s: &StepArgs<'_>, out: &mut Launches) -> Result<(), String> {
+    attend(op, (ids(&s.operands[3])?, ids(&s.operands[4])?), s.operands.get(5), s, out)
+}
+
+/// Attention in which every token sees all positions.
+pub(super) fn full_launches(op: &FullAttention, s: &StepArgs<'_>, out: &mut Launches) -> Result<(), String> {
+    attend(&op.attention(), (0, 0), s.operands.get(3), s, out)
+}
+
+/// Attention with the tables of what a token sees, or with none (address 0).
+fn attend(
+    op: &Attention,
+    (kv_start, kv_slot): (DevicePtr, DevicePtr),
+    mask: Option<&DeviceView>,
+    s: &StepArgs<'_>,
+    out: &mut Launches,
+) -> Result<(), String> {
     let (q, k, v, result) = (&s.operands[0], &s.operands[1], &s.operands[2], &s.results[0]);
-    let mask = s.operands.get(5);
     let (heads, kv_heads, tokens) = (q.ne(1), k.ne(2), q.ne(2));
     if k.dtype != v.dtype || !matches!(k.dtype, DType::F32 | DType::F16 | DType::Bf16) {
         return Err(format!("caches of {} and {}, which must be the same: f32, f16 or bf16", k.dtype, v.dtype));
@@ -174,8 +189,8 @@ pub(super) fn launches(op: &Attention, s: &StepArgs<'_>, out: &mut Launches) -> 
         v: Strided::of(v),
         out: Strided::of(result),
         mask: mask.map(Strided::of).unwrap_or_default(),
-        kv_start: ids(&s.operands[3])?,
-        kv_slot: ids(&s.operands[4])?,
+        kv_start,
+        kv_slot,
         scratch: s.scratch,
         scale: op.scale,
         softcap: op.softcap,

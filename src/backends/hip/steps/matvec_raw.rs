@@ -185,7 +185,7 @@ mod tests {
     }
 
     fn qmatmul(activation: DType) -> QMatmul {
-        QMatmul { bias: false, residual: false, activation, norm_eps: 0.0 }
+        QMatmul { bias: false, act: None, residual: false, activation, norm_eps: 0.0 }
     }
 
     #[test]

@@ -85,7 +85,7 @@ impl Scratch {
     /// What the steps of a plan need.
     pub fn of(plan: &Plan, arch: &Arch) -> Scratch {
         let most = |attention: bool| {
-            let of = plan.steps.iter().filter(|s| matches!(s.op, Op::Attention(_)) == attention);
+            let of = plan.steps.iter().filter(|s| is_attention(&s.op) == attention);
             of.map(|s| scratch_bytes(s, &plan.bounds, arch)).max().unwrap_or(0).next_multiple_of(256)
         };
         let decodes = plan.bounds.t == 1 && plan.bounds.r == 1 && plan.inputs.iter().any(|p| p.name == "tokens");
@@ -97,7 +97,7 @@ impl Scratch {
 
     /// Where a step's scratch begins.
     pub fn offset(&self, step: &Step) -> usize {
-        if matches!(step.op, Op::Attention(_)) { 0 } else { self.attention }
+        if is_attention(&step.op) { 0 } else { self.attention }
     }
 
     /// Where what chooses tokens lies, for plans of one token of a model.
@@ -123,13 +123,17 @@ impl Scratch {
     }
 }
 
+fn is_attention(op: &Op) -> bool {
+    matches!(op, Op::Attention(_) | Op::FullAttention(_))
+}
+
 /// Bytes of scratch that a step needs.
 fn scratch_bytes(step: &Step, bounds: &Bounds, arch: &Arch) -> usize {
     match &step.op {
         Op::QMatmul(_) | Op::QMatmulGroup(_) | Op::GluQMatmul(_) => {
             gemm::scratch_bytes(step, bounds, arch)
         }
-        Op::Attention(_) => attention::scratch_bytes(step, bounds, arch),
+        Op::Attention(_) | Op::FullAttention(_) => attention::scratch_bytes(step, bounds, arch),
         _ => 0,
     }
 }
@@ -139,6 +143,7 @@ pub(crate) fn launches(op: &Op, s: &StepArgs<'_>, out: &mut Launches) -> Result<
     raw_weights(op, s)?;
     match op {
         Op::Attention(op) => attention::launches(op, s, out),
+        Op::FullAttention(op) => attention::full_launches(op, s, out),
         Op::Add(_) => elementwise::binary(&elementwise::ADD, s, out),
         Op::Sub(_) => elementwise::binary(&elementwise::SUB, s, out),
         Op::Mul(_) => elementwise::binary(&elementwise::MUL, s, out),

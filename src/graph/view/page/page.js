@@ -3,7 +3,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const $ = (id) => document.getElementById(id);
   const canvas = $("canvas"), view = $("view"), panel = $("panel"), tip = $("tip");
-  const state = { stage: data.stages.length - 1, node: null, search: "", x: 0, y: 0, k: 1, hits: [], hit: 0 };
+  const state = { stage: data.stages.length - 1, node: null, search: "", x: 0, y: 0, k: 1, hits: [], hit: 0, heat: data.profile ? "time" : "kind" };
 
   // ---- small helpers -------------------------------------------------------------------------------------------------
   function element(name, attributes, ...children) {
@@ -15,12 +15,14 @@
     for (const child of children.flat()) if (child !== null && child !== undefined) e.append(child);
     return e;
   }
-  function scaled(x, step, units) {
+  function scaled(x, step, units, fixed) {
     let unit = 0;
     while (x >= step && unit + 1 < units.length) { x /= step; unit += 1; }
-    const digits = unit === 0 || x >= 99.95 ? 0 : x >= 9.995 ? 1 : 2;
+    const digits = fixed !== undefined ? fixed : unit === 0 || x >= 99.95 ? 0 : x >= 9.995 ? 1 : 2;
     return `${x.toFixed(digits)} ${units[unit]}`.trim();
   }
+  const seconds = (x) => x < 1e-3 ? scaled(x * 1e6, Infinity, ["µs"], x < 1e-5 ? 2 : 1) : x < 1 ? scaled(x * 1e3, Infinity, ["ms"], 2) : scaled(x, Infinity, ["s"], 2);
+  const percent = (x) => `${(100 * x).toFixed(x < 0.0995 ? 1 : 0)} %`;
   const bytes = (n) => scaled(n, 1024, ["B", "KiB", "MiB", "GiB", "TiB"]);
   const count = (n) => scaled(n, 1000, ["", "K", "M", "G", "T"]);
   const stage = () => data.stages[state.stage];
@@ -39,6 +41,7 @@
     const all = view.querySelectorAll(".node");
     for (const box of all) for (const id of box.dataset.nodes.split(" ")) if (id && id !== box.dataset.key && !boxes.has(id)) boxes.set(id, box);
     for (const box of all) boxes.set(box.dataset.key, box);
+    warm();
     const touched = new Set(stage().touched);
     for (const box of all) box.classList.toggle("touched", touched.has(box.dataset.key));
     const after = anchor();
@@ -54,6 +57,59 @@
     show();
     remember();
   }
+  // ---- measured times --------------------------------------------------------------------------------------------------
+  const measuredOf = (id) => data.plan.steps.flatMap((s) => (s.node === id ? [data.profile.steps[s.index]] : []));
+  const sum = (list, of) => list.reduce((total, x) => total + of(x), 0);
+  const shareOf = (list) => sum(list, (m) => (m.roofline_share || 0) * m.seconds) / Math.max(sum(list, (m) => m.seconds), 1e-12);
+  // Pale yellow to red by the time, or red to green by the share of the roofline.
+  function colourOf(list, longest) {
+    const w = state.heat === "time" ? Math.sqrt(sum(list, (m) => m.seconds) / longest) : 1 - Math.min(shareOf(list), 1);
+    const [cold, hot] = state.heat === "time" ? [[255, 250, 220], [240, 101, 82]] : [[140, 205, 130], [240, 101, 82]];
+    return `rgb(${cold.map((c, i) => Math.round(c + (hot[i] - c) * w)).join(" ")})`;
+  }
+  function warm() {
+    if (!data.profile) return;
+    const on = state.heat !== "kind" && state.stage === data.stages.length - 1;
+    const all = Array.from(view.querySelectorAll(".node"), (box) => [box, measuredOf(box.dataset.key)]);
+    const longest = Math.max(1e-12, ...all.map(([, list]) => sum(list, (m) => m.seconds)));
+    view.classList.toggle("heated", on);
+    for (const [box, list] of all) {
+      const timed = on && list.length > 0;
+      box.classList.toggle("timed", timed);
+      if (timed) box.style.setProperty("--f", colourOf(list, longest)); else box.style.removeProperty("--f");
+    }
+    $("heat").textContent = { time: "Heat: time", roofline: "Heat: roofline", kind: "Heat: off" }[state.heat];
+    const ends = { time: ["short", "long"], roofline: ["at the roofline", "far below"], kind: [] }[state.heat];
+    $("scale").hidden = !on;
+    $("scale").className = state.heat;
+    $("scale").replaceChildren(...(on ? [ends[0], element("i", {}), ends[1]] : []));
+  }
+  function profileRows(list) {
+    if (!list.length) return [];
+    const time = sum(list, (m) => m.seconds), limit = list[0].limit;
+    return [
+      ["time", `${seconds(time)}, ${percent(time / data.profile.total_seconds)} of the run`],
+      ["rate", `${count(list[0].bytes_per_second)}B/s, ${count(list[0].flops_per_second)}FLOP/s`],
+      limit ? ["roofline", `${percent(shareOf(list))} of what ${limit === "memory" ? "the memory" : "the arithmetic"} allows`] : null,
+    ];
+  }
+  function profileOverview() {
+    if (!data.profile) return [];
+    const timed = data.plan.steps.map((s) => ({ s, m: data.profile.steps[s.index] })), ops = new Map();
+    for (const t of timed) ops.set(t.s.op, [...(ops.get(t.s.op) || []), t.m]);
+    const line = (name, list) => element("tr", {}, element("td", {}, name),
+      ...[seconds(sum(list, (m) => m.seconds)), percent(sum(list, (m) => m.seconds) / data.profile.total_seconds), list[0].limit ? percent(shareOf(list)) : ""].map((v) => element("td", { class: "n" }, v)));
+    const head = (what) => element("tr", {}, element("th", {}, what), ...["time", "share", "roofline"].map((t) => element("th", { class: "n" }, t)));
+    const byTime = (a, b) => sum(b[1], (m) => m.seconds) - sum(a[1], (m) => m.seconds);
+    const slowest = timed.toSorted((a, b) => b.m.seconds - a.m.seconds).slice(0, 8);
+    return [
+      element("h3", {}, "Measured"), element("p", {}, data.profile.about),
+      element("table", { class: "times" }, head("op"), [...ops].sort(byTime).map(([op, list]) => line(op, list))),
+      element("h3", {}, "The slowest steps"),
+      element("table", { class: "times" }, head("step"), slowest.map(({ s, m }) => line(link(s.node, s.label || `${s.node} ${s.op}`), [m]))),
+    ];
+  }
+
   // Where the selected box is on the screen, so that it stays there when the stage changes.
   function anchor() {
     const box = state.node && boxes.get(state.node);
@@ -156,7 +212,7 @@
     const out = [];
     for (const s of stepsOf(id)) {
       out.push(element("h3", {}, `Step ${s.index} of ${data.plan.steps.length}`), rows([
-        ["op", s.op], ["reads", bytes(s.bytes_read)], ["writes", bytes(s.bytes_written)], ["flops", count(s.flops)],
+        ["op", s.op], ...(data.profile ? profileRows([data.profile.steps[s.index]]) : []), ["reads", bytes(s.bytes_read)], ["writes", bytes(s.bytes_written)], ["flops", count(s.flops)],
         s.in_place === null ? null : ["in place", `of operand ${s.in_place}`],
         ...s.writes.map((w) => ["into", code(`${w.place} ${w.type}`)]),
       ]));
@@ -181,7 +237,7 @@
     ]));
   }
   function overview() {
-    const out = [element("h2", {}, data.name), element("p", {}, "Click a node for its facts; drag to pan, turn the wheel to zoom, ← and → step through the passes.")];
+    const out = [element("h2", {}, data.name), element("p", {}, "Click a node for its facts; drag to pan, turn the wheel to zoom, ← and → step through the passes."), ...profileOverview()];
     if (data.plan) {
       const s = data.plan.summary, a = data.plan.arena;
       out.push(element("h3", {}, "Plan"), rows([
@@ -255,7 +311,9 @@
   // An id, or the id of the node with this label.
   function nodeNamed(name) {
     if (facts()[name]) return name;
-    const entry = Object.entries(facts()).find(([, fact]) => fact.label === name);
+    const all = Object.entries(facts());
+    // Matmuls of a group have joined their labels.
+    const entry = all.find(([, fact]) => fact.label === name) || all.find(([, fact]) => (fact.label || "").split(" + ").includes(name));
     return entry ? entry[0] : name;
   }
   function theme(name) { document.documentElement.dataset.theme = name === "dark" ? "dark" : "light"; }
@@ -309,6 +367,11 @@
   });
   canvas.addEventListener("wheel", (e) => { e.preventDefault(); zoom(Math.exp(-e.deltaY * (e.deltaMode ? 0.05 : 0.0015)), e.clientX, e.clientY); }, { passive: false });
   canvas.addEventListener("dblclick", (e) => zoom(1.6, e.clientX, e.clientY));
+  $("heat").addEventListener("click", () => {
+    const kinds = ["time", "roofline", "kind"];
+    state.heat = kinds[(kinds.indexOf(state.heat) + 1) % kinds.length];
+    if (state.stage !== data.stages.length - 1) go(data.stages.length - 1); else warm();
+  });
   $("fit").addEventListener("click", () => fit(true));
   $("theme").addEventListener("click", () => theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
   $("before").addEventListener("click", () => go(state.stage - 1));
@@ -332,6 +395,7 @@
 
   $("name").textContent = data.name;
   $("about").textContent = `${data.target} · ${data.bounds} · ${data.generator}`;
+  $("heat").hidden = !data.profile;
   $("slider").max = data.stages.length - 1;
   theme(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
   lifetimes();

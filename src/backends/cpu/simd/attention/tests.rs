@@ -2,7 +2,7 @@
 
 use super::super::memory::AlignedBuf;
 use super::*;
-use half::f16;
+use half::{bf16, f16};
 
 #[derive(Clone, Copy)]
 struct Shape {
@@ -56,11 +56,16 @@ fn wave(n: usize, seed: u32) -> Vec<f32> {
 
 impl Case {
     fn new(shape: Shape, capacity: usize, seen: &[(i32, i32)]) -> Case {
-        let k = wave(shape.kv_heads * capacity * shape.d, 1);
-        let v = wave(shape.kv_heads * capacity * shape.d_v, 2);
+        let rounded = |n: usize, seed: u32| {
+            let exact = |x: f32| if shape.kv_type == DType::Bf16 { bf16::from_f32(x).to_f32() } else { x };
+            wave(n, seed).into_iter().map(exact).collect::<Vec<f32>>()
+        };
+        let k = rounded(shape.kv_heads * capacity * shape.d, 1);
+        let v = rounded(shape.kv_heads * capacity * shape.d_v, 2);
         let bytes = |x: &[f32]| -> Vec<u8> {
             match shape.kv_type {
                 DType::F32 => bytemuck::cast_slice(x).to_vec(),
+                DType::Bf16 => x.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect(),
                 _ => x.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect(),
             }
         };
@@ -230,6 +235,7 @@ fn what_tokens_see() {
     Case::new(Shape { window: 1, ..PLAIN }, 600, &seen).check("window of one");
     Case::new(Shape { softcap: 5.0, ..PLAIN }, 600, &seen).check("softcap");
     Case::new(Shape { see_until: Some(590), ..PLAIN }, 600, &seen).check("not causal");
+    Case::new(Shape { kv_type: DType::Bf16, d: 80, d_v: 72, ..PLAIN }, 600, &seen).check("bf16");
     Case::new(Shape { sinks: true, window: 128, ..PLAIN }, 600, &seen).check("sinks");
 }
 

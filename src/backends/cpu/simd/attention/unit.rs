@@ -127,6 +127,13 @@ impl<'a> Unit<'a> {
                 return if n - i >= LANES { s.load(p) } else { s.load_part(p, n - i) };
             }
             let p = row.cast::<u16>().add(i);
+            if self.args.kv_type == DType::Bf16 {
+                let mut wide = [0f32; LANES];
+                for (j, x) in wide.iter_mut().enumerate().take(n - i) {
+                    *x = f32::from_bits(u32::from(p.add(j).read()) << 16);
+                }
+                return s.load(wide.as_ptr());
+            }
             if n - i >= LANES {
                 return s.load_f16(p);
             }

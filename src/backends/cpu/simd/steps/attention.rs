@@ -37,7 +37,7 @@ impl Call<'_> {
     fn fused_args(&self) -> Option<AttentionArgs> {
         let (q, k, v, out) = (&self.x[0], &self.x[1], &self.x[2], self.out);
         let heads_dense = q.nb[1] == 4 * q.ne[0] && out.nb[1] == 4 * out.ne[0];
-        let known = matches!(k.dtype, DType::F16 | DType::F32) && k.dtype == v.dtype;
+        let known = matches!(k.dtype, DType::F16 | DType::Bf16 | DType::F32) && k.dtype == v.dtype;
         if !heads_dense || !known || self.mask.is_some() {
             return None;
         }

@@ -16,6 +16,7 @@ pub type hipGraphExec_t = *mut c_void;
 
 pub const HIP_ERROR_OUT_OF_MEMORY: hipError_t = 2;
 pub const HIP_ERROR_NO_DEVICE: hipError_t = 100;
+pub const HIP_ERROR_INVALID_DEVICE: hipError_t = 101;
 pub const HIP_STREAM_NON_BLOCKING: c_uint = 1;
 pub const HIP_EVENT_DISABLE_TIMING: c_uint = 2;
 /// Calls that are not safe in a capture are allowed in this thread and others.

@@ -1,0 +1,89 @@
+//! [`Roofline`]: what a machine can do at most, and so the least time that a step of a plan can take (Williams et al. 2009).
+
+use super::read_bandwidth;
+use crate::backends::cpu::simd::Level;
+use crate::backends::cpu::simd::peak::{Arithmetic, spin};
+use crate::graph::plan::Step;
+use crate::tensor::DType;
+use std::sync::Barrier;
+use std::thread;
+use std::time::Instant;
+
+/// Measured limits of a number of threads together.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Roofline {
+    /// Bytes a second from memory.
+    pub bandwidth: f64,
+    /// Operations a second on f32, where a product and a sum are two.
+    pub f32: f64,
+    /// Operations a second in dot products of bytes.
+    pub int8: f64,
+}
+
+/// What holds a step back at best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Its bytes.
+    Memory,
+    /// Its operations.
+    Compute,
+}
+
+impl Roofline {
+    /// Measures this machine, with a buffer of `bytes` bytes for the bandwidth. `None` if there is no memory for it.
+    pub fn measure(threads: usize, bytes: usize) -> Option<Roofline> {
+        let bandwidth = read_bandwidth(threads, bytes)?;
+        Some(Roofline { bandwidth, f32: peak(threads, Arithmetic::F32)?, int8: peak(threads, Arithmetic::Int8)? })
+    }
+
+    /// The least seconds that a step can take, and why. Bytes that are in a cache may take less.
+    pub fn least(&self, step: &Step) -> (f64, Limit) {
+        let memory = (step.bytes_read + step.bytes_written) as f64 / self.bandwidth;
+        let compute = step.flops as f64 / if multiplies_bytes(step) { self.int8 } else { self.f32 };
+        if memory >= compute { (memory, Limit::Memory) } else { (compute, Limit::Compute) }
+    }
+}
+
+/// Whether a step's products are of quantized activations.
+fn multiplies_bytes(step: &Step) -> bool {
+    let rounded = |(name, value): &(&str, crate::ops::AttrValue)| *name == "activation" && value.to_string() != "f32";
+    let matmul = (0..step.operands.len()).any(|slot| step.op.is_matmul_weight(slot));
+    matmul && (step.op.attrs().iter().any(rounded) || step.operands.iter().any(|o| o.ty.dtype == DType::Q8A))
+}
+
+/// Operations a second that `threads` threads reach together: the best of several passes.
+fn peak(threads: usize, arithmetic: Arithmetic) -> Option<f64> {
+    const PASSES: usize = 5;
+    const ROUNDS: usize = 1 << 18;
+    let threads = threads.max(1);
+    let barrier = Barrier::new(threads);
+    let spin_once = || {
+        barrier.wait();
+        let start = Instant::now();
+        let count = spin(Level::best(), arithmetic, ROUNDS);
+        (count, start, Instant::now())
+    };
+    let spans: Vec<Vec<(u64, Instant, Instant)>> = thread::scope(|scope| {
+        let run = || (0..PASSES).map(|_| spin_once()).collect::<Vec<_>>();
+        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
+        handles.into_iter().map(|handle| handle.join().unwrap_or_default()).collect()
+    });
+    let rate = |pass: usize| {
+        let of = || spans.iter().filter_map(move |s| s.get(pass));
+        let seconds = (of().map(|s| s.2).max()? - of().map(|s| s.1).min()?).as_secs_f64();
+        (seconds > 0.0).then(|| of().map(|s| s.0).sum::<u64>() as f64 / seconds)
+    };
+    (0..PASSES).filter_map(rate).max_by(f64::total_cmp)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_possible_ones() {
+        let found = Roofline::measure(2, 8 << 20).unwrap();
+        assert!((1e8..1e14).contains(&found.bandwidth), "{found:?}");
+        assert!((1e8..1e15).contains(&found.f32) && (1e8..1e15).contains(&found.int8), "{found:?}");
+    }
+}
