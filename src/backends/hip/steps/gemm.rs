@@ -506,7 +506,10 @@ mod tests {
         let q4 = weight(8, 14336, 4096);
         let out = launched(&arch, glu(), &[x, w, w], &[y], &[None, Some(&q4), Some(&q4)]).unwrap();
         assert_eq!(names(&out), ["gemm_q4_k_large", "gemm_q4_k_large"]);
-        let act = |i: usize| *out.list[i].args.bytes().rchunks(8).next().unwrap().first().unwrap();
+        let act = |i: usize| {
+            let args = &out.list[i].args;
+            args.bytes()[usize::from(*args.offsets().last().unwrap())]
+        };
         assert_eq!((act(0), act(1), out.list[0].threads), (0, 1, 256));
     }
 
