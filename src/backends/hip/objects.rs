@@ -37,7 +37,7 @@ pub(crate) fn object(file: &str, arch: &str) -> Option<Vec<u8>> {
 /// The target whose code runs on a device: its own, or the generic one of its family (AMD; `gfx90a:sramecc+:xnack-` is `gfx90a`), or
 /// the highest of its major version that is not above it (NVIDIA). The error names the build that would serve the device.
 pub(crate) fn resolve(arch: &str) -> Result<&'static str, String> {
-    resolve_among(arch, ARCHS)
+    resolve_among(arch, archs())
 }
 
 fn resolve_among<'a>(arch: &str, there: &[&'a str]) -> Result<&'a str, String> {
