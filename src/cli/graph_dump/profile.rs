@@ -107,7 +107,9 @@ pub fn run(args: &GraphDumpArgs) -> Result<String, Failure> {
         GraphFormat::Json => Ok(format!("{}\n", to_json(&report)?)),
         _ => match profiles.as_slice() {
             [profile] => pictured(args, &model, profile, &report),
-            _ => Err(Failure::new("a model on several devices has a profile as text or json: one picture shows one plan")),
+            _ => Err(Failure::new(
+                "a model on several devices has a profile as text or json: one picture shows one plan",
+            )),
         },
     }
 }

@@ -53,14 +53,6 @@ pub(crate) struct GemmF16 {
 const CUBLAS_WORKSPACE: usize = 32 << 20;
 
 impl Blas {
-    /// Bytes of device memory that it will allocate through [`Buffer`].
-    pub fn workspace_bytes(platform: Platform) -> usize {
-        match platform {
-            Platform::Hip => 0,
-            Platform::Cuda => CUBLAS_WORKSPACE,
-        }
-    }
-
     /// Opens the library of the stream's platform; its products are work of that stream.
     pub fn open(stream: &Stream) -> Result<Blas, GpuError> {
         let device = stream.device();

@@ -82,11 +82,6 @@ impl GpuError {
         matches!(self, GpuError::OutOfMemory { .. })
     }
 
-    /// Whether the device is unusable from now on.
-    pub fn is_lost(&self) -> bool {
-        matches!(self, GpuError::Lost { .. })
-    }
-
     pub(in crate::backends::hip) fn refused(doing: &str, reason: impl Into<String>) -> GpuError {
         GpuError::Refused { doing: doing.to_string(), reason: reason.into() }
     }

@@ -114,11 +114,6 @@ impl Pinned {
         Ok(Pinned { memory: Arc::new(memory) })
     }
 
-    /// Bytes.
-    pub fn len(&self) -> usize {
-        self.memory.len
-    }
-
     /// The bytes, after the copies that write them.
     pub fn as_slice(&self) -> Result<&[u8], GpuError> {
         self.memory.wait(false)?;

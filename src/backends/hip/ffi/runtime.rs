@@ -1,6 +1,5 @@
 //! [`Runtime`]: one platform's driver, loaded and checked.
 
-use super::device::{Device, DeviceInfo};
 use super::error::{self, GpuError};
 use super::library::{self, Opened, Search};
 use super::sys::cuda::{self, Cuda, LaunchKernelEx};
@@ -134,19 +133,9 @@ impl Runtime {
         }
     }
 
-    /// The name or path of the library.
-    pub fn library(&self) -> &str {
-        &self.library
-    }
-
     /// Devices, at least one.
     pub fn device_count(&self) -> usize {
         self.devices
-    }
-
-    /// What each device is, or why it cannot be used.
-    pub fn devices(self: &Arc<Runtime>) -> Vec<Result<DeviceInfo, GpuError>> {
-        (0..self.devices).map(|ordinal| Device::open(self, ordinal).map(|d| d.info().clone())).collect()
     }
 
     /// `Ok` for success, else the error that `call` answered with while `doing` something.

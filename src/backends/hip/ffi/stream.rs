@@ -122,27 +122,6 @@ impl Stream {
         self.check(status, "hipMemcpyDtoHAsync", doing)
     }
 
-    /// Copies `range` of a buffer to `offset` of another, or of the same where the two do not overlap.
-    pub fn copy(&self, to: &Buffer, offset: usize, from: &Buffer, range: Range<usize>) -> Result<(), GpuError> {
-        let doing = "copying on the device";
-        let source = from.part(&range, doing)?;
-        let target = to.part(&span(offset, range.len()), doing)?;
-        self.same_device(&from.device, doing)?;
-        self.same_device(&to.device, doing)?;
-        if range.is_empty() {
-            return Ok(());
-        }
-        if (source as usize).abs_diff(target as usize) < range.len() {
-            return Err(GpuError::refused(doing, "the two ranges overlap"));
-        }
-        let submit = self.submit()?;
-        let driver = &self.work.device.runtime.driver;
-        // SAFETY: both ranges are within buffers that are not freed before this stream is done, and they do not overlap.
-        let status = unsafe { (driver.hipMemcpyDtoDAsync)(target, source, range.len(), self.work.raw.0) };
-        drop(submit);
-        self.check(status, "hipMemcpyDtoDAsync", doing)
-    }
-
     /// Copies bytes from any memory to `offset` of a buffer. They are read when it returns; the copy is in the stream's order.
     ///
     /// The first call allocates 8 MiB of pinned memory, which stays until the stream is dropped.
@@ -309,16 +288,6 @@ impl Stream {
         let status = unsafe { (self.work.device.runtime.driver.hipEventRecord)(event.raw.0, self.work.raw.0) };
         drop(submit);
         self.check(status, "hipEventRecord", "recording an event")
-    }
-
-    /// What is submitted from here on waits for the event, if that was recorded before, on whichever stream of the device.
-    pub fn wait(&self, event: &Event) -> Result<(), GpuError> {
-        self.same_device(&event.device, "waiting for an event")?;
-        let submit = self.submit()?;
-        // SAFETY: both handles live; the driver keeps what it needs of the event.
-        let status = unsafe { (self.work.device.runtime.driver.hipStreamWaitEvent)(self.work.raw.0, event.raw.0, 0) };
-        drop(submit);
-        self.check(status, "hipStreamWaitEvent", "waiting for an event")
     }
 
     /// Takes a ticket, and makes the device current. Until it is dropped nobody else submits to this stream.

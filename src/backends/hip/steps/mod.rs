@@ -131,9 +131,7 @@ fn is_attention(op: &Op) -> bool {
 /// Bytes of scratch that a step needs.
 fn scratch_bytes(step: &Step, bounds: &Bounds, arch: &Arch) -> usize {
     match &step.op {
-        Op::QMatmul(_) | Op::QMatmulGroup(_) | Op::GluQMatmul(_) => {
-            gemm::scratch_bytes(step, bounds, arch)
-        }
+        Op::QMatmul(_) | Op::QMatmulGroup(_) | Op::GluQMatmul(_) => gemm::scratch_bytes(step, bounds, arch),
         Op::Attention(_) | Op::FullAttention(_) => attention::scratch_bytes(step, bounds, arch),
         _ => 0,
     }

@@ -4,8 +4,8 @@
 //! * `gemm`: f16 activations of many tokens.
 //! * `matvec_raw`, `matvec_planes`: everything else, in f32.
 
-use super::{StepArgs, elementwise};
 use super::matvec_raw::{self, Product};
+use super::{StepArgs, elementwise};
 use crate::backends::hip::arch::{Arch, Matrix};
 use crate::backends::hip::launch::{Kernel, Launches};
 use crate::backends::hip::view::{DevicePtr, DeviceView};

@@ -51,12 +51,10 @@ table! {
         fn hipHostFree(ptr: *mut c_void) -> hipError_t;
         fn hipMemcpyHtoDAsync(dst: hipDeviceptr_t, src: *const c_void, bytes: usize, stream: hipStream_t) -> hipError_t;
         fn hipMemcpyDtoHAsync(dst: *mut c_void, src: hipDeviceptr_t, bytes: usize, stream: hipStream_t) -> hipError_t;
-        fn hipMemcpyDtoDAsync(dst: hipDeviceptr_t, src: hipDeviceptr_t, bytes: usize, stream: hipStream_t) -> hipError_t;
         fn hipMemsetD8Async(dst: hipDeviceptr_t, value: u8, count: usize, stream: hipStream_t) -> hipError_t;
         fn hipStreamCreateWithFlags(stream: *mut hipStream_t, flags: c_uint) -> hipError_t;
         fn hipStreamDestroy(stream: hipStream_t) -> hipError_t;
         fn hipStreamSynchronize(stream: hipStream_t) -> hipError_t;
-        fn hipStreamWaitEvent(stream: hipStream_t, event: hipEvent_t, flags: c_uint) -> hipError_t;
         fn hipEventCreateWithFlags(event: *mut hipEvent_t, flags: c_uint) -> hipError_t;
         fn hipEventDestroy(event: hipEvent_t) -> hipError_t;
         fn hipEventRecord(event: hipEvent_t, stream: hipStream_t) -> hipError_t;
