@@ -90,7 +90,7 @@ impl OpDef for QkvRopeAppend {
         let tokens = operands[0].ne()[1];
         let rows = [1, 2, 3].map(|w| BoundType { dtype: DType::F32, ne: [operands[w].ne()[1], tokens, 1, 1] });
         let products = self.group.reference(products, &rows)?;
-        let heads = self.heads(operands, |x| Some(x.ne()[0])).ok_or(ReferenceError::Operand(0))?;
+        let heads = self.heads(operands, |x| Some(HostTensor::ne(x)[0])).ok_or(ReferenceError::Operand(0))?;
         let mut list = Vec::new();
         for (i, d) in heads.into_iter().enumerate() {
             let ne = [d, rows[i].ne[0] / d.max(1), tokens, 1];

@@ -2,7 +2,7 @@
 
 use super::kv_append::{cache, cache_type};
 use super::qmatmul::{Matvec, block_shape, is_plain};
-use super::rope::{Rotation, RopeTable, factors};
+use super::rope::{RopeTable, Rotation, factors};
 use super::{StepArgs, ids};
 use crate::backends::hip::arch::Arch;
 use crate::backends::hip::launch::{Kernel, Launches};

@@ -155,7 +155,7 @@ const MATVEC_TWO: [(i32, i32, Kernel); 4] = [
 ];
 
 /// Whether the elements of a `FORMAT_…` are floats, which multiply f32 activations.
-pub(super) pub(super) fn is_plain(format: i32) -> bool {
+pub(super) fn is_plain(format: i32) -> bool {
     format <= 2
 }
 

@@ -196,7 +196,9 @@ pub(crate) fn prepare(step: &Step, packed: &[Option<&PackedMatrix>]) -> Result<E
         Op::Quantize(q) if !matches!(q.to, DType::Q8A | DType::F16 | DType::Bf16) => {
             Err(format!("it quantizes to q8_a, f16 and bf16 only, not {}", q.to))
         }
-        Op::QkvRopeAppend(_) => Err("only devices have it in one step; qmatmul_group and rope_kv_append do the same".to_string()),
+        Op::QkvRopeAppend(_) => {
+            Err("only devices have it in one step; qmatmul_group and rope_kv_append do the same".to_string())
+        }
         Op::Input(_) | Op::Weight(_) | Op::State(_) => Err("a source is no step".to_string()),
         Op::Reshape(_) | Op::Permute(_) | Op::Slice(_) => Err("a view is no step".to_string()),
         _ => Ok(Extra::None),
