@@ -1,6 +1,6 @@
-// gemm: out[t][n] f32 = Σ_k w[n][k] · x[t][k] (+ bias) (+ residual), or act(out) times it; x f16, w f16 or planes.
+// gemm: out[t][n] f32 = f(Σ_k w[n][k] · x[t][k] (+ bias)) (+ residual), or f(out) times it; x f16, w f16 or planes.
 //
-// Shapes: x [t][k] with k a multiple of 32 and rows 16 bytes aligned; `act` 0, or 1 + the number of the function; up to GEMM_PARTS matrices w [n][k] of one format share x and a launch.
+// Shapes: x [t][k] with k a multiple of 32 and rows 16 bytes aligned; `act` as in gemm_results; up to GEMM_PARTS matrices w [n][k] of one format share x and a launch.
 // Grid: (tiles of t, tiles of n of all parts); blocks of four waves. Dynamic LDS: LDS_BYTES of the shape, 40 or 20 KiB, 108 or 54 KiB on NVIDIA.
 // Bound by the matrix units for t in the hundreds, by the weights' bytes for t of a few tens.
 #include "common/gemm.h"

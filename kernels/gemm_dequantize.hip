@@ -2,7 +2,7 @@
 //
 // gemm_dequantize: rows of planes as f16, row after row. 256 threads a block, a thread writes 8 of the 32 elements of a block (16 bytes,
 // neighbours side by side). k is a multiple of 32. Bound by the bytes written.
-// gemm_finish: out[t][n] = sums[t][n] (+ bias[n]) (+ residual[t][n]), or act(out) times it; sums may be out. Grid (n / 1024, t), 256 threads,
+// gemm_finish: what `gemm` does with its sums, here sums[t][n]; they may be out. Grid (n / 1024, t), 256 threads,
 // four elements each. Bound by memory.
 #include "common/gemm.h"
 

@@ -211,14 +211,16 @@ struct GemmParts {
     GemmPart part[GEMM_PARTS];
 };
 
-// Four neighbouring results of a row: v, plus what is to be added, or act(out) · v.
+// Four neighbouring results of a row. `act` is 0, or -1 - the number of a function of the product and bias, or 1 + that of a function of what
+// `out` holds, which then multiplies the product.
 DEVICE f32x4 gemm_results(f32x4 v, const GemmPart& p, int act, const float* out, int t, int n) {
     if (p.bias) v = {v.x + p.bias[n], v.y + p.bias[n + 1], v.z + p.bias[n + 2], v.w + p.bias[n + 3]};
+    if (act < 0) v = activate(-1 - act, v);
     if (p.residual) {
         const float* r = p.residual + (i64)t * p.residual_stride + n;
         v = {v.x + r[0], v.y + r[1], v.z + r[2], v.w + r[3]};
     }
-    if (act) {
+    if (act > 0) {
         const f32x4 gate = activate(act - 1, *(const f32x4*)out);
         v = {v.x * gate.x, v.y * gate.y, v.z * gate.z, v.w * gate.w};
     }
@@ -226,8 +228,9 @@ DEVICE f32x4 gemm_results(f32x4 v, const GemmPart& p, int act, const float* out,
 }
 DEVICE float gemm_result(float v, const GemmPart& p, int act, float out, int t, int n) {
     if (p.bias) v += p.bias[n];
+    if (act < 0) v = activate(-1 - act, v);
     if (p.residual) v += p.residual[(i64)t * p.residual_stride + n];
-    return act ? activate(act - 1, out) * v : v;
+    return act > 0 ? activate(act - 1, out) * v : v;
 }
 // Stores 16 rows of a wave's results. They pass through 16 rows of LDS, so that lanes store 16 neighbouring bytes.
 template <class S> DEVICE void gemm_store(FragC* c, const GemmPart& p, int act, int t0, int n0, int t, float* lds) {

@@ -200,6 +200,25 @@ impl OpDef for QMatmul {
             .bounds(67, 5, 1)
             .tolerance(1e-5),
         );
+        cases.push(
+            Case::new(
+                QMatmul {
+                    bias: true,
+                    act: Some(Activation::Gelu),
+                    residual: true,
+                    activation: DType::F32,
+                    norm_eps: 0.0,
+                },
+                vec![
+                    Operand::weight(DType::Q5_0, &[K, 130]),
+                    Operand::f32(&[Dim::from(K), t]),
+                    Operand::f32(&[130]),
+                    Operand::f32(&[Dim::from(130), t]),
+                ],
+            )
+            .bounds(9, 5, 1)
+            .tolerance(1e-5),
+        );
         for dtype in [DType::Q8_0, DType::Q4_0, DType::Q4K, DType::Q6K] {
             cases.push(
                 Case::new(

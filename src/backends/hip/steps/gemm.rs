@@ -16,7 +16,7 @@ use bytemuck::{Pod, Zeroable};
 
 /// Bytes of scratch for expanded weights, at most; a matrix that is larger is multiplied in slabs of rows.
 const SLAB: usize = 128 << 20;
-/// Bytes of scratch for the sums of a gated product, at most.
+/// Bytes of scratch for sums that may not go into the result, at most.
 const SUMS: usize = 64 << 20;
 /// Rows of a slab are a multiple of this.
 const SLAB_ROWS: usize = 128;
@@ -53,8 +53,15 @@ struct Product {
     weight: usize,
     /// The weight's rows in the file's blocks, where there are no planes.
     raw: Option<View>,
-    /// 0, or 1 + the number of the function of what `out` holds, which multiplies the product.
+    /// 0, or -1 - the number of a function of product and bias, or 1 + that of a function of what `out` holds, which multiplies the product.
     act: i32,
+}
+
+impl Product {
+    /// Whether what lies in the result, or may lie there, is still wanted when the library has multiplied.
+    fn sums_apart(&self) -> bool {
+        self.act > 0 || (self.act < 0 && self.part.residual != 0)
+    }
 }
 
 /// f16 activations: `t` rows of `k`.
@@ -116,7 +123,11 @@ pub(super) fn scratch_bytes(step: &Step, bounds: &Bounds, arch: &Arch) -> usize 
         let (k, n) = (size(p.weight)[0], size(p.weight)[1]);
         let format = PlaneLayout::of(weight.dtype, n, k).map_or(RAW, |layout| layout.format);
         let in_kernel = GEMM.iter().any(|(f, _)| *f == format);
-        if in_kernel && !arch.blas { 0 } else { slab(n, k, t, p.gated.is_some()).bytes }
+        if in_kernel && !arch.blas {
+            0
+        } else {
+            slab(n, k, t, p.gated.is_some() || (p.act.is_some() && p.residual.is_some())).bytes
+        }
     };
     slots.products.iter().map(of).max().unwrap_or(0)
 }
@@ -125,14 +136,14 @@ pub(super) fn scratch_bytes(step: &Step, bounds: &Bounds, arch: &Arch) -> usize 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Slab {
     rows: usize,
-    /// Where the sums of a gated product begin, behind the weights.
+    /// Where sums that may not go into the result begin, behind the weights.
     sums: usize,
     bytes: usize,
 }
 
 /// Slabs of equal size, as few as the limits allow.
-fn slab(n: usize, k: usize, t: usize, gated: bool) -> Slab {
-    let sums_row = if gated { 4 * t } else { 0 };
+fn slab(n: usize, k: usize, t: usize, sums_apart: bool) -> Slab {
+    let sums_row = if sums_apart { 4 * t } else { 0 };
     let most = (SLAB / (2 * k).max(1)).min(SUMS.checked_div(sums_row).unwrap_or(usize::MAX));
     let slabs = n.div_ceil((most / SLAB_ROWS * SLAB_ROWS).max(SLAB_ROWS)).max(1);
     let rows = n.div_ceil(slabs).next_multiple_of(SLAB_ROWS).min(n);
@@ -147,6 +158,9 @@ struct ProductSlots {
     bias: Option<usize>,
     residual: Option<usize>,
     result: usize,
+    /// The function of product and bias.
+    act: Option<Activation>,
+    /// The function of what the result holds, which multiplies the product.
     gated: Option<Activation>,
 }
 
@@ -162,7 +176,10 @@ impl Slots {
             Op::QMatmul(op) => {
                 let bias = op.bias.then_some(2);
                 let residual = op.residual.then_some(2 + usize::from(op.bias));
-                Slots { x: 1, products: vec![ProductSlots { weight: 0, bias, residual, ..Default::default() }] }
+                Slots {
+                    x: 1,
+                    products: vec![ProductSlots { weight: 0, bias, residual, act: op.act, ..Default::default() }],
+                }
             }
             Op::QMatmulGroup(op) => {
                 let of = |i| ProductSlots {
@@ -239,6 +256,11 @@ fn product(slots: &ProductSlots, s: &StepArgs<'_>, x: &Rows) -> Result<Product, 
             (planes, Some(View { ptr, ..operand.view }))
         }
     };
+    let act = match (slots.gated, slots.act) {
+        (Some(act), _) => 1 + act as i32,
+        (None, Some(act)) => -1 - act as i32,
+        (None, None) => 0,
+    };
     let result = &s.results[slots.result];
     let residual = slots.residual.map(|r| &s.operands[r]);
     let part = Part {
@@ -253,7 +275,7 @@ fn product(slots: &ProductSlots, s: &StepArgs<'_>, x: &Rows) -> Result<Product, 
         tiles: 0,
         unused: 0,
     };
-    Ok(Product { part, weight: slots.weight, raw, act: slots.gated.map_or(0, |act| 1 + act as i32) })
+    Ok(Product { part, weight: slots.weight, raw, act })
 }
 
 /// The rows of the products at the front that are of the format of the first.
@@ -290,9 +312,8 @@ fn direct(products: &[Product], x: &Rows, tile: Tile, s: &StepArgs<'_>, out: &mu
 fn expanded(p: &Product, x: &Rows, variant: Variant, s: &StepArgs<'_>, out: &mut Launches) -> Result<(), String> {
     let (n, k) = (p.part.n as usize, x.k);
     let halves = p.part.w.format == F16;
-    let gated = p.act != 0;
-    let slab = slab(n, k, x.t, gated);
-    let step = if halves && !gated { n } else { slab.rows };
+    let slab = slab(n, k, x.t, p.sums_apart());
+    let step = if halves && !p.sums_apart() { n } else { slab.rows };
     for first in (0..n).step_by(step.max(1)) {
         let rows = step.min(n - first);
         let w = if halves { p.part.w.quants + (first * k * 2) as u64 } else { s.scratch };
@@ -336,15 +357,15 @@ fn expand(p: &Product, first: usize, rows: usize, s: &StepArgs<'_>, out: &mut La
 
 /// A product of f16 weights by the BLAS library, and a kernel for what it does not do.
 fn library(p: &Product, x: &Rows, sums: DevicePtr, out: &mut Launches) -> Result<(), String> {
-    let gated = p.act != 0;
+    let apart = p.sums_apart();
     let mut rest = p.part;
     // What lies in the result already is what the library adds to.
     let accumulate =
-        !gated && rest.residual != 0 && rest.residual == rest.out && rest.residual_stride == rest.out_stride;
+        p.act == 0 && rest.residual != 0 && rest.residual == rest.out && rest.residual_stride == rest.out_stride;
     if accumulate {
         rest.residual = 0;
     }
-    let (to, stride) = if gated { (sums, rest.n as usize) } else { (rest.out, rest.out_stride as usize) };
+    let (to, stride) = if apart { (sums, rest.n as usize) } else { (rest.out, rest.out_stride as usize) };
     out.product(GemmF16 {
         w: rest.w.quants,
         w_stride: x.k,
@@ -357,7 +378,7 @@ fn library(p: &Product, x: &Rows, sums: DevicePtr, out: &mut Launches) -> Result
         k: x.k,
         accumulate,
     });
-    if gated || rest.bias != 0 || rest.residual != 0 {
+    if p.act != 0 || rest.bias != 0 || rest.residual != 0 {
         if x.t > MOST_BLOCKS {
             return Err(format!("{} tokens are too many", x.t));
         }
@@ -485,7 +506,10 @@ mod tests {
         let q4 = weight(8, 14336, 4096);
         let out = launched(&arch, glu(), &[x, w, w], &[y], &[None, Some(&q4), Some(&q4)]).unwrap();
         assert_eq!(names(&out), ["gemm_q4_k_large", "gemm_q4_k_large"]);
-        let act = |i: usize| *out.list[i].args.bytes().rchunks(8).next().unwrap().first().unwrap();
+        let act = |i: usize| {
+            let args = &out.list[i].args;
+            args.bytes()[usize::from(*args.offsets().last().unwrap())]
+        };
         assert_eq!((act(0), act(1), out.list[0].threads), (0, 1, 256));
     }
 
@@ -522,6 +546,10 @@ mod tests {
         let added = launched(&arch, qmatmul(true, true), &[w, x, bias, residual], &[y], &weights).unwrap();
         assert_eq!(names(&added), ["gemm_dequantize_q4_k", "gemm_finish"]);
         assert!(added.products[0].0 == 1 && !added.products[0].1.accumulate);
+        let act = QMatmul { act: Some(Activation::Gelu), ..qmatmul(true, true) };
+        let activated = launched(&arch, act, &[w, x, bias, y], &[y], &weights).unwrap();
+        assert_eq!(names(&activated), ["gemm_dequantize_q4_k", "gemm_finish"]);
+        assert_ne!(activated.products[0].1.out, y.view.ptr, "the residual lies in the result");
         let gated = launched(&arch, glu(), &[x, w, w], &[y], &[None, Some(&q4), Some(&q4)]).unwrap();
         assert_eq!(names(&gated), ["gemm_dequantize_q4_k", "gemm_dequantize_q4_k", "gemm_finish"]);
         assert_eq!(gated.products[1].1.out, (1 << 30) + (4096 * 4096 * 2));
