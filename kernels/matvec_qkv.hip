@@ -85,13 +85,6 @@ struct Pairs {
         cursor[1].start(a.w[at.p], first + (rows.b < d ? rows.b : rows.a), pieces);
     }
     DEVICE_MEMBER void next() { here += stride; }
-    template <int F> DEVICE_MEMBER void prefetch() const {
-        const At at = find(here);
-        const RopePair rows = rows_of(at);
-        const int d = s.head[at.p], first = at.head * d;
-        prefetch_row<F>(a.w[at.p], first + rows.a);
-        if (rows.b < d) prefetch_row<F>(a.w[at.p], first + rows.b);
-    }
     DEVICE_MEMBER void store(Place done, const float* sum) const {
         const At at = find(done);
         const int d = s.head[at.p];
@@ -130,14 +123,12 @@ template <int F> DEVICE void matvec_qkv(const Matvec& a, const RopeAppend& s, in
     matvec_rows<F, pair_turns<F>()>(a.k, pairs, x, shared, true);
 }
 
-// The first `split` matrices have one format, the others another, as in matvec_two. The waves that begin with the others have nothing to
-// load into registers before the kernel before this one has ended: they ask for their rows in L2.
+// The first `split` matrices have one format, the others another, as in matvec_two.
 template <int F, int G>
 DEVICE void matvec_qkv_two(const Matvec& a, const RopeAppend& s, int split, int blocks, u8* lds, float* shared, Token* token) {
     pdl_trigger();
     const Activations x = activations_in<false>(lds, a.k);
     const Pairs pairs{a, s, token, thread_id() / WAVE * blocks + block_x(), s.end[split - 1], blocks * (MATVEC_THREADS / WAVE)};
-    if (pairs.here >= pairs.end && pairs.here < s.end[2]) pairs.prefetch<G>();
     Pairs rest = matvec_rows<F, pair_turns<F>()>(a.k, pairs, x, shared, true);
     rest.end = s.end[2];
     matvec_rows<G, pair_turns<G>()>(a.k, rest, x, shared, false);

@@ -97,9 +97,6 @@ DEVICE void fence_device() { __builtin_amdgcn_fence(__ATOMIC_SEQ_CST, "agent"); 
 // A load of something that is read once.
 template <class T> DEVICE T load_once(const T* p) { return *p; }
 
-// Nothing runs ahead of the kernel before: a load itself is as early.
-DEVICE void prefetch(const void*) {}
-
 // Programmatic dependent launch is NVIDIA's; kernels of a stream follow each other here.
 DEVICE void pdl_wait() {}
 DEVICE void pdl_trigger() {}

@@ -136,6 +136,5 @@ DEVICE void fence_device() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 
 template <class T> DEVICE T load_once(const T* p) { return *p; }
 
-DEVICE void prefetch(const void*) {}
 DEVICE void pdl_wait() {}
 DEVICE void pdl_trigger() {}

@@ -200,20 +200,6 @@ template <int F> DEVICE void load_piece(const Cursor<F, false>& c, Piece<F, fals
                      c.supers + turn * (WAVE / 8) * C::super_bytes);
 }
 
-// Asks for the lines of a row in L2; the lanes of a wave share them.
-template <int F> DEVICE void prefetch_row(const Planes& w, int row) {
-    typedef Cursor<F, false> C;
-    typedef FormatOf<F> Is;
-    const int blocks = w.k / 32;
-    const i64 first = (i64)row * blocks;
-    for (int i = lane_id() * 128; i < blocks * C::quant_bytes; i += WAVE * 128) prefetch(w.quants + first * C::quant_bytes + i);
-    if (Is::fifth || F == FORMAT_Q6_K) {
-        for (int i = lane_id() * 128; i < blocks * C::high_bytes; i += WAVE * 128) prefetch(w.high + first * C::high_bytes + i);
-    }
-    for (int i = lane_id() * 128; i < blocks * C::scale_bytes; i += WAVE * 128) prefetch(w.scales + first * C::scale_bytes + i);
-    if (Is::super_block && lane_id() == 0) prefetch(w.supers + first / 8 * C::super_bytes);
-}
-
 // The end of a row: bias, residual or gate, and the result.
 template <bool GLU> DEVICE void store_row(const Matvec& a, int p, int row, float gate, float total) {
     const i64 to = (i64)block_y() * a.w[p].rows + row;

@@ -70,9 +70,6 @@ template <class T> DEVICE T load_once(const T* p) {
     return out;
 }
 
-// Asks for a line of memory in L2.
-DEVICE void prefetch(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
-
 // Waits until the kernels before this one in the stream have finished and their writes are visible.
 DEVICE void pdl_wait() {
 #if __CUDA_ARCH__ >= 900

@@ -53,7 +53,7 @@ fn kernel(formats: [i32; 3]) -> Option<(Kernel, usize)> {
         return Some((*ONE_FORMAT.get(usize::try_from(formats[0] - 1).ok()?)?, split));
     }
     let pair = PAIRS.iter().position(|&pair| pair == (formats[0], formats[2]))?;
-    (split == 2 || formats[1] == formats[2]).then_some((TWO_FORMATS[pair], split))
+    (formats[1..].windows(2).all(|f| split == 2 || f[0] == f[1])).then_some((TWO_FORMATS[pair], split))
 }
 
 /// LDS for activations of `k` elements, and with what the kernel has besides.
