@@ -102,7 +102,7 @@ struct Port {
 /// What a step submits.
 #[derive(Clone, Debug, PartialEq)]
 enum Command {
-    Launch(Launch),
+    Launch(Box<Launch>),
     /// A product by the BLAS library.
     Product(GemmF16),
 }
@@ -308,8 +308,6 @@ impl HipProgram {
                 scratch: step.scratch,
                 fault: self.scratch.ptr() + self.fault as u64,
                 index: index as i32,
-                bounds,
-                limits: &self.bounds,
             };
             let mut out = Launches::default();
             steps::launches(&step.op, &args, &mut out)
@@ -320,7 +318,7 @@ impl HipProgram {
                     all.push((index, Command::Product(product)));
                 }
                 if launch.grid.iter().all(|&n| n > 0) {
-                    all.push((index, Command::Launch(launch)));
+                    all.push((index, Command::Launch(Box::new(launch))));
                 }
             }
             all.extend(products.map(|(_, product)| (index, Command::Product(product))));
@@ -355,7 +353,7 @@ impl HipProgram {
         let failed = |e| run_error(&self.steps[resolved.step].name, e);
         match (&resolved.command, &resolved.function) {
             (Command::Launch(launch), Some(function)) => {
-                let Launch { grid, threads, lds, args, .. } = launch;
+                let Launch { grid, threads, lds, args, .. } = &**launch;
                 self.stream.launch(function, *grid, *threads, *lds, args.bytes(), args.offsets(), true).map_err(failed)
             }
             (Command::Product(product), _) => {

@@ -31,9 +31,6 @@ pub(crate) struct Planes {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DeviceWeight {
     pub dtype: DType,
-    pub rows: usize,
-    /// Elements of a row.
-    pub k: usize,
     /// For matmuls, where the type has planes.
     pub planes: Option<Planes>,
     /// The bytes of the file: for `get_rows`, for ops that read elements, and for matmuls of types without planes.
@@ -100,7 +97,7 @@ impl HipWeights {
             };
             let base = |at: usize| buffer.ptr() + at as u64;
             let dtype = slot.ty.dtype;
-            let mut weight = DeviceWeight { dtype, rows, k, planes: None, raw: None };
+            let mut weight = DeviceWeight { dtype, planes: None, raw: None };
             if let Some(layout) = placed.planes {
                 let mut packed = vec![0; layout.bytes];
                 layout.pack(dtype, rows, bytes, &mut packed);

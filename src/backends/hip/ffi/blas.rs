@@ -91,11 +91,6 @@ impl Blas {
         Ok(blas)
     }
 
-    /// The name or path of the library.
-    pub fn library(&self) -> &str {
-        &self.library
-    }
-
     /// Submits a product to the stream. Addresses and strides are trusted like the arguments of a kernel.
     pub fn gemm_f16(&mut self, stream: &Stream, gemm: &GemmF16) -> Result<(), GpuError> {
         let doing = || format!("a product of {} rows, {} tokens, k {}", gemm.rows, gemm.tokens, gemm.k);

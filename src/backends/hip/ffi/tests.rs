@@ -160,7 +160,7 @@ fn copies() {
     for device in devices() {
         let stream = Stream::new(&device).unwrap();
         let a = Buffer::new(&device, 1000).unwrap();
-        assert!(a.ptr() != 0 && a.ptr() % 16 == 0 && a.len() == 1000);
+        assert!(a.ptr() != 0 && a.ptr().is_multiple_of(16) && a.len() == 1000);
         let mut host = filled(&device, |i| i as u8, 1000);
         stream.memset(&a, 0..1000, 7).unwrap();
         stream.upload(&a, 100, &host, 10..20).unwrap();

@@ -86,7 +86,7 @@ enum Variant {
 /// The kernel for a shape.
 fn variant(x: &Shape, matrix: Matrix) -> Variant {
     let narrow = x.d.max(x.d_v);
-    let eights = x.d % 8 == 0 && x.d_v % 8 == 0;
+    let eights = x.d.is_multiple_of(8) && x.d_v.is_multiple_of(8);
     if !x.aligned || !eights || narrow > 256 {
         return Variant::Plain;
     }
@@ -131,7 +131,7 @@ pub(super) fn scratch_bytes(step: &Step, bounds: &Bounds, arch: &Arch) -> usize 
 /// Whether rows are elements side by side at multiples of 16 bytes.
 fn rows_of_16(x: &DeviceView) -> bool {
     let elements = x.view.nb[0] == x.dtype.block_bytes() as i64;
-    elements && x.view.nb[1] % 16 == 0 && x.view.nb[2] % 16 == 0 && x.view.ptr % 16 == 0
+    elements && x.view.nb[1] % 16 == 0 && x.view.nb[2] % 16 == 0 && x.view.ptr.is_multiple_of(16)
 }
 
 /// The positions that a cache has room for; `filled` where its layout does not say.

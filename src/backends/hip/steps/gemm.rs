@@ -420,7 +420,7 @@ mod tests {
     fn weight(format: i32, n: usize, k: usize) -> DeviceWeight {
         let planes =
             Planes { quants: 0x100, format, rows: n as i32, k: k as i32, blocks: k as i32 / 32, ..Planes::zeroed() };
-        DeviceWeight { dtype: DType::Q4K, rows: n, k, planes: Some(planes), raw: None }
+        DeviceWeight { dtype: DType::Q4K, planes: Some(planes), raw: None }
     }
 
     fn launched(
@@ -431,8 +431,8 @@ mod tests {
         weights: &[Option<&DeviceWeight>],
     ) -> Result<Launches, String> {
         let bounds = Bounds { t: 512, s: 1, r: 1 };
-        let (scratch, fault, index, bounds, limits) = (1 << 30, 0, 0, &bounds, &bounds);
-        let s = StepArgs { operands, results, weights, arch, scratch, fault, index, bounds, limits };
+        let (scratch, fault, index) = (1 << 30, 0, 0);
+        let s = StepArgs { operands, results, weights, arch, scratch, fault, index };
         let mut out = Launches::default();
         launches(&op.into(), &s, &mut out).map(|()| out)
     }

@@ -45,10 +45,6 @@ pub(crate) struct StepArgs<'a> {
     pub fault: DevicePtr,
     /// The step's number, for the fault record.
     pub index: i32,
-    /// This run's sizes.
-    pub bounds: &'a Bounds,
-    /// The plan's.
-    pub limits: &'a Bounds,
 }
 
 /// Scratch memory of a plan: a part that attention keeps zeroed between steps, a part that each step uses as it likes, what chooses

@@ -26,17 +26,7 @@ pub(in crate::backends::hip) fn step(
 ) -> Result<Launches, String> {
     let (arch, bounds) = (Arch::of("gfx1100").unwrap(), Bounds { t: 1, s: 1, r: 1 });
     let weights = vec![None; operands.len()];
-    let args = StepArgs {
-        operands,
-        results,
-        weights: &weights,
-        arch: &arch,
-        scratch: 0,
-        fault: 1 << 16,
-        index: 0,
-        bounds: &bounds,
-        limits: &bounds,
-    };
+    let args = StepArgs { operands, results, weights: &weights, arch: &arch, scratch: 0, fault: 1 << 16, index: 0 };
     let mut out = Launches::default();
     f(&args, &mut out).map(|()| out)
 }
