@@ -17,7 +17,8 @@ pub(crate) struct Blas {
     work: Arc<Work>,
     functions: Functions,
     handle: Handle,
-    library: String,
+    /// The name or path of the library.
+    pub(super) library: String,
     /// cuBLAS' scratch memory: its own would be allocated in a capture.
     _workspace: Option<Buffer>,
 }
@@ -89,11 +90,6 @@ impl Blas {
             blas._workspace = Some(workspace);
         }
         Ok(blas)
-    }
-
-    /// The name or path of the library.
-    pub fn library(&self) -> &str {
-        &self.library
     }
 
     /// Submits a product to the stream. Addresses and strides are trusted like the arguments of a kernel.
