@@ -17,7 +17,8 @@ pub(crate) struct Blas {
     work: Arc<Work>,
     functions: Functions,
     handle: Handle,
-    library: String,
+    /// The name or path of the library.
+    pub(super) library: String,
     /// cuBLAS' scratch memory: its own would be allocated in a capture.
     _workspace: Option<Buffer>,
 }

@@ -10,7 +10,6 @@
 //! Launches are made in `steps/` only, by functions that are tested against the references, and see no host address.
 
 #![allow(unsafe_code)]
-#![allow(unused_imports)] // while the backend is put together
 
 mod blas;
 mod device;
@@ -33,7 +32,7 @@ pub(crate) use event::Event;
 pub(crate) use graph::Graph;
 pub(crate) use memory::{Buffer, Pinned};
 pub(crate) use module::{Function, Module};
-pub(crate) use runtime::{Platform, Runtime};
+pub(crate) use runtime::Runtime;
 pub(crate) use stream::Stream;
 
 /// A handle of the driver: a stream, an event, a module.

@@ -4,7 +4,7 @@
 use super::device::{arch_name, topology_node};
 use super::library::{self, Search};
 use super::module::elf_is_whole;
-use super::runtime::search;
+use super::runtime::{Platform, search};
 use super::*;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -391,7 +391,7 @@ fn products() {
             }
             Err(e) => panic!("{e}"),
         };
-        println!("{}: {}", device.info().name, blas.library());
+        println!("{}: {}", device.info().name, blas.library);
         let (rows, tokens, k, w_stride, x_stride, out_stride) = (48, 10, 64, 72, 80, 56);
         let w: Vec<f16> = (0..rows * w_stride).map(|i| f16::from_f32(((i * 7) % 11) as f32 - 5.0)).collect();
         let x: Vec<f16> = (0..tokens * x_stride).map(|i| f16::from_f32(((i * 5) % 13) as f32 - 6.0)).collect();
