@@ -430,7 +430,6 @@ mod tests {
         results: &[DeviceView],
         weights: &[Option<&DeviceWeight>],
     ) -> Result<Launches, String> {
-        let bounds = Bounds { t: 512, s: 1, r: 1 };
         let (scratch, fault, index) = (1 << 30, 0, 0);
         let s = StepArgs { operands, results, weights, arch, scratch, fault, index };
         let mut out = Launches::default();

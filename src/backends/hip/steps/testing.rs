@@ -4,7 +4,7 @@ use super::StepArgs;
 use crate::backends::hip::arch::Arch;
 use crate::backends::hip::launch::Launches;
 use crate::backends::hip::view::{DeviceView, View};
-use crate::tensor::{Bounds, DType};
+use crate::tensor::DType;
 
 /// A view of these strides.
 pub(in crate::backends::hip) fn strided(dtype: DType, ne: [usize; 4], nb: [i64; 4]) -> DeviceView {
@@ -24,7 +24,7 @@ pub(in crate::backends::hip) fn step(
     results: &[DeviceView],
     f: impl Fn(&StepArgs<'_>, &mut Launches) -> Result<(), String>,
 ) -> Result<Launches, String> {
-    let (arch, bounds) = (Arch::of("gfx1100").unwrap(), Bounds { t: 1, s: 1, r: 1 });
+    let arch = Arch::of("gfx1100").unwrap();
     let weights = vec![None; operands.len()];
     let args = StepArgs { operands, results, weights: &weights, arch: &arch, scratch: 0, fault: 1 << 16, index: 0 };
     let mut out = Launches::default();
