@@ -40,9 +40,11 @@ fn has_planes(weight: DType, k: usize) -> bool {
 impl Capabilities for HipTarget {
     fn activation_type(&self, weight: DType, k: usize, tokens: usize) -> DType {
         let plain = matches!(weight, DType::F16 | DType::Bf16);
+        // Matrix units take halves of any type but f32, whatever its form in memory.
+        let blocks = weight != DType::F32 && k >= SHORTEST_ROW && k.is_multiple_of(32);
         match (has_planes(weight, k), tokens <= FEW_TOKENS) {
             (true, true) if !plain => DType::Q8A,
-            (true, false) if k >= SHORTEST_ROW => DType::F16,
+            (_, false) if blocks => DType::F16,
             _ => DType::F32,
         }
     }
