@@ -73,6 +73,19 @@ fn compare(backend: &HipBackend, steps: usize) {
     assert_eq!(found, chosen);
 }
 
+/// Sessions of several threads on one device take turns, also while one of them captures.
+#[test]
+fn programs_of_two_threads_do_not_meet() {
+    for library in support::emulator::libraries().into_iter().flatten() {
+        let backend = HipBackend::open_library(library).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| compare(&backend, 4));
+            }
+        });
+    }
+}
+
 #[test]
 fn captured_steps_are_the_steps() {
     for library in support::emulator::libraries().into_iter().flatten() {

@@ -28,7 +28,7 @@ use kernels::Kernels;
 use program::{HipProgram, HipStates};
 use std::any::Any;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use weights::HipWeights;
 
 /// Runs plans on a GPU.
@@ -39,6 +39,18 @@ pub struct HipBackend {
     kernels: Arc<Kernels>,
     blas: Arc<Mutex<Option<Blas>>>,
     stream: Arc<Stream>,
+    turn: Turn,
+}
+
+/// Programs of a backend share its stream and take turns: what one captures must not have another's work in it. Nobody holds it while
+/// a caller's function runs.
+#[derive(Clone, Default)]
+struct Turn(Arc<Mutex<()>>);
+
+impl Turn {
+    fn take(&self) -> MutexGuard<'_, ()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl HipBackend {
@@ -99,6 +111,7 @@ impl HipBackend {
             arch: Arc::new(arch),
             kernels: Arc::new(Kernels::new(device, objects)),
             stream: Arc::new(stream),
+            turn: Turn::default(),
         })
     }
 
@@ -129,17 +142,17 @@ impl Backend for HipBackend {
         source: Arc<dyn WeightSource>,
         progress: &mut dyn FnMut(u64) -> bool,
     ) -> Result<LoadedWeights, BackendError> {
-        Ok(Arc::new(HipWeights::load(&self.stream, weights, &*source, progress)?))
+        Ok(Arc::new(HipWeights::load(&self.stream, &self.turn, weights, &*source, progress)?))
     }
 
     fn states(&self, plan: &Plan) -> Result<Box<dyn States>, BackendError> {
-        Ok(Box::new(HipStates::new(&self.stream, plan)?))
+        Ok(Box::new(HipStates::new(&self.stream, &self.turn, plan)?))
     }
 
     fn lower(&self, plan: &Plan, weights: &LoadedWeights) -> Result<Box<dyn Program>, BackendError> {
         let weights: Arc<dyn Any + Send + Sync> = Arc::clone(weights) as _;
         let weights = weights.downcast::<HipWeights>().map_err(|_| BackendError::Foreign("weights"))?;
-        Ok(Box::new(HipProgram::new(plan, weights, &self.arch, &self.kernels, &self.blas, &self.stream)?))
+        Ok(Box::new(HipProgram::new(plan, weights, &self.arch, &self.kernels, &self.blas, &self.stream, &self.turn)?))
     }
 }
 

@@ -10,7 +10,7 @@ use super::launch::{Kernel, Launch, Launches};
 use super::steps::{self, CHOOSER_BLOCKS, ChooserPlaces, MOST_BIASES, Scratch, StepArgs};
 use super::view::{DevicePtr, DeviceView, View};
 use super::weights::{DeviceWeight, HipWeights};
-use super::{device_error, run_error};
+use super::{Turn, device_error, run_error};
 use crate::backends::{BackendError, DecodeRun, DeviceSampling, Program, States};
 use crate::graph::plan::{Layout, MemoryBill, Place, Plan, Step};
 use crate::ops::{Op, TensorType};
@@ -27,18 +27,20 @@ use std::time::Duration;
 pub(crate) struct HipStates {
     states: Vec<(String, TensorType, Buffer)>,
     stream: Arc<Stream>,
+    turn: Turn,
 }
 
 impl HipStates {
     /// Zeroed states for a plan.
-    pub fn new(stream: &Arc<Stream>, plan: &Plan) -> Result<HipStates, BackendError> {
+    pub fn new(stream: &Arc<Stream>, turn: &Turn, plan: &Plan) -> Result<HipStates, BackendError> {
+        let _turn = turn.take();
         let mut states = Vec::with_capacity(plan.states.len());
         for slot in &plan.states {
             let purpose = format!("KV cache \"{}\"", slot.name);
             let buffer = zeroed(stream, slot.bytes).map_err(|e| device_error(&purpose, slot.bytes, e))?;
             states.push((slot.name.clone(), slot.ty.clone(), buffer));
         }
-        Ok(HipStates { states, stream: Arc::clone(stream) })
+        Ok(HipStates { states, stream: Arc::clone(stream), turn: turn.clone() })
     }
 }
 
@@ -50,6 +52,7 @@ impl States for HipStates {
     fn write(&mut self, index: usize, values: &[u8]) -> Result<(), BackendError> {
         let (name, _, buffer) =
             self.states.get(index).filter(|s| values.len() <= s.2.len()).ok_or(BackendError::Foreign("states"))?;
+        let _turn = self.turn.take();
         self.stream.upload_now(buffer, 0, values).map_err(|e| run_error(name, e))
     }
 
@@ -127,6 +130,7 @@ pub(crate) struct HipProgram {
     kernels: Arc<Kernels>,
     blas: Arc<Mutex<Option<Blas>>>,
     stream: Arc<Stream>,
+    turn: Turn,
     bounds: Bounds,
     bound: Bounds,
     steps: Vec<Prepared>,
@@ -172,7 +176,9 @@ impl HipProgram {
         kernels: &Arc<Kernels>,
         blas: &Arc<Mutex<Option<Blas>>>,
         stream: &Arc<Stream>,
+        turn: &Turn,
     ) -> Result<HipProgram, BackendError> {
+        let _turn = turn.take();
         let device: &Arc<Device> = stream.device();
         let memory = |purpose: &str, bytes: usize| zeroed(stream, bytes).map_err(|e| device_error(purpose, bytes, e));
         let pinned = |purpose: &str, bytes| Pinned::new(device, bytes).map_err(|e| device_error(purpose, bytes, e));
@@ -194,6 +200,7 @@ impl HipProgram {
             kernels: Arc::clone(kernels),
             blas: Arc::clone(blas),
             stream: Arc::clone(stream),
+            turn: turn.clone(),
             bounds: plan.bounds,
             bound: plan.bounds,
             steps: Vec::with_capacity(plan.steps.len()),
@@ -443,7 +450,10 @@ impl Program for HipProgram {
         let steady = self.steady;
         // A step without tokens or rows whose logits are wanted is not what was captured.
         self.steady = steady && (bounds.t, bounds.r) == (self.bounds.t, self.bounds.r);
+        let turn = self.turn.clone();
+        let guard = turn.take();
         let outcome = self.run_bound(&states, bounds, cancel);
+        drop(guard);
         self.steady = steady;
         outcome
     }
@@ -668,6 +678,8 @@ impl HipProgram {
         each: &mut dyn FnMut(u32) -> bool,
     ) -> Result<usize, BackendError> {
         let states = self.own(states)?;
+        let turn = self.turn.clone();
+        let mut guard = turn.take();
         self.bind(&self.bounds.clone(), &states)?;
         if self.choosing.as_ref().is_none_or(|(h, _)| h != how) {
             self.capture_choosing(chooser, how)?;
@@ -685,7 +697,7 @@ impl HipProgram {
         let biases: Vec<u32> = run.sampling.bias.iter().flat_map(|(id, bias)| [*id, bias.to_bits()]).collect();
         upload(p.biases, bytemuck::cast_slice(&biases))?;
         upload(p.draws, bytemuck::cast_slice(run.sampling.draws))?;
-        let (mut submitted, mut given, mut ahead, mut turn) = (0, 0, 1, 0);
+        let (mut submitted, mut given, mut ahead, mut slot) = (0, 0, 1, 0);
         // While the ids of one batch are fetched, the next one runs.
         let mut running: VecDeque<(usize, Range<usize>, Event)> = VecDeque::with_capacity(2);
         loop {
@@ -696,15 +708,18 @@ impl HipProgram {
                     self.stream.replay(graph).map_err(failed)?;
                 }
                 let (from, to) = (p.chosen + 4 * batch.start, p.chosen + 4 * batch.end);
-                self.stream.download(&mut self.fetch[turn], 0, &self.scratch, from..to).map_err(failed)?;
+                self.stream.download(&mut self.fetch[slot], 0, &self.scratch, from..to).map_err(failed)?;
                 let done = Event::new(self.stream.device(), false).map_err(failed)?;
                 self.stream.record(&done).map_err(failed)?;
                 submitted = batch.end;
-                running.push_back((turn, batch, done));
-                (ahead, turn) = ((2 * ahead).min(MOST_AHEAD), 1 - turn);
+                running.push_back((slot, batch, done));
+                (ahead, slot) = ((2 * ahead).min(MOST_AHEAD), 1 - slot);
             }
-            let Some((turn, batch, done)) = running.pop_front() else { break };
-            if !self.hand_out(turn, batch, &done, &mut given, each)? {
+            let Some((slot, batch, done)) = running.pop_front() else { break };
+            drop(guard);
+            let more = self.hand_out(slot, batch, &done, &mut given, each);
+            guard = turn.take();
+            if !more? {
                 break;
             }
         }
@@ -716,7 +731,7 @@ impl HipProgram {
     /// Waits for a batch and hands its tokens out; `false` when nobody wants more.
     fn hand_out(
         &self,
-        turn: usize,
+        slot: usize,
         batch: Range<usize>,
         done: &Event,
         given: &mut usize,
@@ -724,8 +739,13 @@ impl HipProgram {
     ) -> Result<bool, BackendError> {
         let failed = |e| run_error("choosing tokens", e);
         done.synchronize().map_err(failed)?;
-        let host = self.fetch[turn].as_slice().map_err(failed)?;
-        for bytes in host[..4 * batch.len()].chunks_exact(4) {
+        // The turn is not held while `each` runs, which may use another session.
+        let guard = self.turn.take();
+        let mut host = [0; 4 * MOST_AHEAD];
+        let host = &mut host[..4 * batch.len()];
+        host.copy_from_slice(&self.fetch[slot].as_slice().map_err(failed)?[..4 * batch.len()]);
+        drop(guard);
+        for bytes in host.chunks_exact(4) {
             let id = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
             if id == u32::MAX {
                 let reason = "a logit is NaN or infinite, or no token has one".to_string();

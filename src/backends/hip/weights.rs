@@ -1,9 +1,9 @@
 //! [`DeviceWeight`]: a weight in the forms that kernels read.
 
-use super::device_error;
 use super::ffi::{Buffer, Stream};
 use super::planes::{ALIGNMENT, PlaneLayout};
 use super::view::DevicePtr;
+use super::{Turn, device_error};
 use crate::backends::{BackendError, WeightSource, Weights};
 use crate::graph::plan::WeightSlot;
 use crate::tensor::{Bounds, DType};
@@ -76,6 +76,7 @@ impl HipWeights {
     /// Packs and uploads what the slots' uses need. Packing a weight overlaps with the upload of the one before.
     pub fn load(
         stream: &Stream,
+        turn: &Turn,
         slots: &[WeightSlot],
         source: &dyn WeightSource,
         progress: &mut dyn FnMut(u64) -> bool,
@@ -93,6 +94,7 @@ impl HipWeights {
             let [k, rows, ..] = slot.ty.shape.eval(&NO_SYMBOLS);
             let placed = Placed::of(slot);
             let upload = |at: usize, bytes: &[u8]| {
+                let _turn = turn.take();
                 stream.upload_now(&buffer, at, bytes).map_err(|e| device_error(&slot.name, bytes.len(), e))
             };
             let base = |at: usize| buffer.ptr() + at as u64;
@@ -119,6 +121,7 @@ impl HipWeights {
                 return Err(BackendError::Cancelled);
             }
         }
+        let _turn = turn.take();
         stream.synchronize().map_err(|e| device_error("weights", total, e))?;
         Ok(HipWeights { weights, buffer })
     }
