@@ -1,6 +1,6 @@
-//! Reads memory as fast as the machine can: the probe for the limit that decoding is measured against.
+//! Reads memory as fast as the machine can, with prefetches where the kernels use them: the probe for the limit that decoding is measured against.
 
-use super::isa::Level;
+use super::isa::{Level, prefetch_distance};
 
 /// XOR of all whole 64-bit words: reads every byte and does little else.
 pub fn checksum(level: Level, bytes: &[u8]) -> u64 {
@@ -23,11 +23,19 @@ fn words(bytes: &[u8]) -> u64 {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 fn checksum_avx512(bytes: &[u8]) -> u64 {
-    use std::arch::x86_64::{_mm512_loadu_si512, _mm512_reduce_add_epi64, _mm512_setzero_si512, _mm512_xor_si512};
+    use std::arch::x86_64::{
+        _MM_HINT_T1, _mm_prefetch, _mm512_loadu_si512, _mm512_reduce_add_epi64, _mm512_setzero_si512, _mm512_xor_si512,
+    };
     let mut sums = [_mm512_setzero_si512(); 8];
     let chunks = bytes.chunks_exact(512);
     let rest = words(chunks.remainder());
+    let ahead = prefetch_distance();
     for chunk in chunks {
+        if ahead > 0 {
+            for line in (0..512).step_by(64) {
+                _mm_prefetch::<_MM_HINT_T1>(chunk.as_ptr().wrapping_add(ahead + line).cast());
+            }
+        }
         for (i, sum) in sums.iter_mut().enumerate() {
             // SAFETY: 64 bytes at 64·i of a chunk of 512.
             *sum = _mm512_xor_si512(*sum, unsafe { _mm512_loadu_si512(chunk.as_ptr().add(64 * i).cast()) });
@@ -40,11 +48,19 @@ fn checksum_avx512(bytes: &[u8]) -> u64 {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn checksum_avx2(bytes: &[u8]) -> u64 {
-    use std::arch::x86_64::{_mm256_extract_epi64, _mm256_loadu_si256, _mm256_setzero_si256, _mm256_xor_si256};
+    use std::arch::x86_64::{
+        _MM_HINT_T1, _mm_prefetch, _mm256_extract_epi64, _mm256_loadu_si256, _mm256_setzero_si256, _mm256_xor_si256,
+    };
     let mut sums = [_mm256_setzero_si256(); 8];
     let chunks = bytes.chunks_exact(256);
     let rest = words(chunks.remainder());
+    let ahead = prefetch_distance();
     for chunk in chunks {
+        if ahead > 0 {
+            for line in (0..256).step_by(64) {
+                _mm_prefetch::<_MM_HINT_T1>(chunk.as_ptr().wrapping_add(ahead + line).cast());
+            }
+        }
         for (i, sum) in sums.iter_mut().enumerate() {
             // SAFETY: 32 bytes at 32·i of a chunk of 256.
             *sum = _mm256_xor_si256(*sum, unsafe { _mm256_loadu_si256(chunk.as_ptr().add(32 * i).cast()) });

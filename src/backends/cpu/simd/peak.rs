@@ -8,7 +8,7 @@ use super::lanes::{Kernel, LANES, Simd};
 pub enum Arithmetic {
     /// Fused multiply-adds of f32.
     F32,
-    /// Dot products of bytes, as the kernels of quantized weights take them.
+    /// Products of bytes, by the instruction that the kernels of quantized weights multiply with.
     Int8,
 }
 
@@ -41,7 +41,7 @@ pub(crate) unsafe fn floats<S: Simd>(rounds: usize) -> u64 {
 pub(crate) unsafe fn bytes<S: Simd>(rounds: usize) -> u64 {
     // SAFETY: as above.
     unsafe {
-        if S::ROWS > 1 { S::assume().vectorize(Bytes::<12>(rounds)) } else { S::assume().vectorize(Bytes::<4>(rounds)) }
+        if S::ROWS > 1 { S::assume().vectorize(Bytes::<12>(rounds)) } else { S::assume().vectorize(Bytes::<6>(rounds)) }
     }
 }
 
@@ -81,13 +81,9 @@ impl<const CHAINS: usize> Kernel for Bytes<CHAINS> {
         let (zero, x) = ([0i32; LANES], std::hint::black_box([1i8; 4]));
         // SAFETY: an offset and a quad of activations are readable.
         unsafe {
-            let start = s.dot_start::<8>(zero.as_ptr());
-            let weights = [std::hint::black_box(start)];
-            let mut chains = [start; CHAINS];
+            let mut chains = [s.dot_start::<8>(zero.as_ptr()); CHAINS];
             for _ in 0..self.0 {
-                for chain in chains.iter_mut() {
-                    *chain = s.dot::<1, 8>(*chain, &weights, x.as_ptr());
-                }
+                s.spin_bytes(&mut chains, x.as_ptr());
             }
             std::hint::black_box(chains);
         }

@@ -4,7 +4,7 @@
 //! saturate it, and narrower ones let several pair sums accumulate in 16 bits before `vpmaddwd` widens them. Weights of
 //! eight bits are made signed and their sign moved to the activations.
 
-use super::{Kernel, LANES, Simd};
+use super::{Kernel, LANES, Quads, Simd, apart, opaque};
 use std::arch::x86_64::*;
 
 /// AVX2, FMA and F16C.
@@ -59,6 +59,7 @@ unsafe impl Simd for Avx2 {
 
     const ROWS: usize = 1;
     const TOKENS: usize = 4;
+    const FLOAT_TOKENS: usize = 6;
     const SHIFTED: bool = false;
 
     #[inline(always)]
@@ -226,6 +227,11 @@ unsafe impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn load_u8_i(self, p: *const u8) -> Self::I {
+        isa!([_mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast())), _mm256_cvtepu8_epi32(_mm_loadl_epi64(p.add(8).cast()))])
+    }
+
+    #[inline(always)]
     fn prefetch(self, p: *const u8) {
         isa!(_mm_prefetch::<_MM_HINT_T1>(p.cast()))
     }
@@ -363,5 +369,80 @@ unsafe impl Simd for Avx2 {
             }
             acc
         })
+    }
+
+    #[inline(always)]
+    unsafe fn dots<W: Quads<Self>, const T: usize, const N: usize, const BITS: u32>(
+        self,
+        w: &W,
+        from: usize,
+        x: *const i8,
+        offset: *const i32,
+        stride: usize,
+    ) -> [Self::I; T] {
+        isa!({
+            let ones = _mm256_set1_epi16(1);
+            let mut sums = [[_mm256_setzero_si256(); 2]; T];
+            if BITS == 8 {
+                // An offset goes with weights whose zero is 128: they are made signed instead.
+                let bias = _mm256_set1_epi8(-128);
+                let count = if W::UNIFORM && T > 1 { opaque(N) } else { N };
+                for i in 0..count {
+                    let [w0, w1] = w.quad(self, from + i);
+                    let signed = [_mm256_xor_si256(w0, bias), _mm256_xor_si256(w1, bias)];
+                    let sizes = [_mm256_abs_epi8(signed[0]), _mm256_abs_epi8(signed[1])];
+                    for (t, sum) in sums.iter_mut().enumerate() {
+                        let x = _mm256_set1_epi32(x.add(t * stride + 4 * i).cast::<i32>().read_unaligned());
+                        for h in 0..2 {
+                            // |w| ≤ 128 and |x| ≤ 127: a pair sum is at most 32 512.
+                            let pairs = _mm256_maddubs_epi16(sizes[h], _mm256_sign_epi8(x, signed[h]));
+                            sum[h] = _mm256_add_epi32(sum[h], _mm256_madd_epi16(pairs, ones));
+                        }
+                    }
+                    if T == 1 {
+                        apart();
+                    }
+                }
+                return sums;
+            }
+            if !offset.is_null() {
+                for (t, sum) in sums.iter_mut().enumerate() {
+                    *sum = self.dot_start::<BITS>(offset.byte_add(t * stride));
+                }
+            }
+            // 2·(2^BITS − 1)·127 per pair sum, so this many fit 16 bits: 8 of 4 bits, 4 of 5 bits, 2 of 6 bits.
+            let group = if BITS <= 4 { 8 } else { 1 << (7 - BITS) };
+            for first in (0..N).step_by(group) {
+                let mut pairs = [[_mm256_setzero_si256(); 2]; T];
+                let count = group.min(N - first);
+                let count = if W::UNIFORM && T > 1 { opaque(count) } else { count };
+                for n in 0..count {
+                    // Quads that share a vector of nibbles follow each other.
+                    let i = first + if !W::UNIFORM && group == 8 && N == 8 { (n % 2) * 4 + n / 2 } else { n };
+                    let [w0, w1] = w.quad(self, from + i);
+                    for (t, pairs) in pairs.iter_mut().enumerate() {
+                        let x = _mm256_set1_epi32(x.add(t * stride + 4 * i).cast::<i32>().read_unaligned());
+                        pairs[0] = _mm256_add_epi16(pairs[0], _mm256_maddubs_epi16(w0, x));
+                        pairs[1] = _mm256_add_epi16(pairs[1], _mm256_maddubs_epi16(w1, x));
+                    }
+                    if T == 1 && n % 2 == 1 {
+                        apart();
+                    }
+                }
+                for (sum, pairs) in sums.iter_mut().zip(pairs) {
+                    sum[0] = _mm256_add_epi32(sum[0], _mm256_madd_epi16(pairs[0], ones));
+                    sum[1] = _mm256_add_epi32(sum[1], _mm256_madd_epi16(pairs[1], ones));
+                }
+            }
+            sums
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn spin_bytes<const C: usize>(self, chains: &mut [Self::I; C], _x: *const i8) {
+        let w = self.splat_i(0x0101_0101);
+        for chain in chains {
+            *chain = both!(_mm256_maddubs_epi16(w, chain));
+        }
     }
 }

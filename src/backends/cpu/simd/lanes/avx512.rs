@@ -29,6 +29,7 @@ unsafe impl Simd for Avx512 {
 
     const ROWS: usize = 4;
     const TOKENS: usize = 8;
+    const FLOAT_TOKENS: usize = 8;
     const SHIFTED: bool = true;
 
     #[inline(always)]
@@ -175,7 +176,12 @@ unsafe impl Simd for Avx512 {
     }
     #[inline(always)]
     unsafe fn load_u8(self, p: *const u8) -> __m512 {
-        isa!(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()))))
+        // SAFETY: the caller's promise.
+        self.to_f(unsafe { self.load_u8_i(p) })
+    }
+    #[inline(always)]
+    unsafe fn load_u8_i(self, p: *const u8) -> __m512i {
+        isa!(_mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast())))
     }
 
     #[inline(always)]

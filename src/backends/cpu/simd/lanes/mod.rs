@@ -30,6 +30,40 @@ pub(crate) trait Kernel {
     unsafe fn run<S: Simd>(self, s: S) -> Self::Output;
 }
 
+/// Vectors of 16 rows × 4 consecutive unsigned weights that a kernel multiplies, loaded when it asks for them.
+pub(crate) trait Quads<S: Simd> {
+    /// Whether all are loaded alike, so that a loop over them is as good as its unrolled form.
+    const UNIFORM: bool;
+
+    /// Quad `i`.
+    ///
+    /// # Safety
+    /// There is one.
+    unsafe fn quad(&self, s: S, i: usize) -> S::I;
+}
+
+/// Keeps loads before and after it apart. In an unrolled loop the compiler moves the loads of all rounds to the front, and on
+/// sixteen registers spills most of what they load.
+#[inline(always)]
+pub(crate) fn apart() {
+    std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
+}
+
+/// `n`, of which the compiler knows nothing: a loop up to it stays a loop. The other way to the same end as [`apart`], where
+/// all rounds are alike.
+#[inline(always)]
+pub(crate) fn opaque(n: usize) -> usize {
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    {
+        let mut n = n;
+        // SAFETY: no instruction at all.
+        unsafe { std::arch::asm!("/* {0} */", inout(reg) n, options(pure, nomem, nostack, preserves_flags)) };
+        n
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    n
+}
+
 /// Sixteen lanes of one instruction set level. Floating-point operations round as IEEE says; `fma` is fused except on
 /// [`Portable`], where it rounds twice.
 ///
@@ -45,6 +79,8 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
     const ROWS: usize;
     /// Tokens that one pass of an integer matrix kernel takes: bounded by registers.
     const TOKENS: usize;
+    /// Tokens that one pass of a float matrix kernel takes.
+    const FLOAT_TOKENS: usize;
     /// Whether small unsigned weights are shifted up to eight bits before a dot product, so that one stored activation sum
     /// serves as the offset of all formats ([`Simd::dot`]).
     const SHIFTED: bool;
@@ -120,6 +156,10 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// 16 bytes are readable at `p`.
     unsafe fn load_u8(self, p: *const u8) -> Self::F;
+    /// 16 unsigned bytes as i32.
+    /// # Safety
+    /// 16 bytes are readable at `p`.
+    unsafe fn load_u8_i(self, p: *const u8) -> Self::I;
 
     /// Asks for the cache line of an address, which need not be readable, in the second-level cache.
     fn prefetch(self, p: *const u8);
@@ -170,4 +210,45 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `4·N` bytes are readable at `x`.
     unsafe fn dot<const N: usize, const BITS: u32>(self, start: Self::I, w: &[Self::I; N], x: *const i8) -> Self::I;
+
+    /// [`Simd::dot`] of the `N` quads from `from` on with each of `T` tokens: `x` points to the first token's `N` quads of
+    /// activations, `offset` to the first token's offset ([`Simd::dot_start`]) or is null if the sums start from zero; tokens are
+    /// `stride` bytes apart.
+    /// # Safety
+    /// The quads exist; `4·N` bytes at `x` and an offset are readable for each token.
+    #[inline(always)]
+    unsafe fn dots<W: Quads<Self>, const T: usize, const N: usize, const BITS: u32>(
+        self,
+        w: &W,
+        from: usize,
+        x: *const i8,
+        offset: *const i32,
+        stride: usize,
+    ) -> [Self::I; T] {
+        let zero = self.splat_i(0);
+        let (mut quads, mut sums) = ([zero; N], [zero; T]);
+        // SAFETY: the caller's promise.
+        unsafe {
+            for (i, quad) in quads.iter_mut().enumerate() {
+                *quad = w.quad(self, from + i);
+            }
+            for (t, sum) in sums.iter_mut().enumerate() {
+                let start = if offset.is_null() { zero } else { self.dot_start::<BITS>(offset.byte_add(t * stride)) };
+                *sum = self.dot::<N, BITS>(start, &quads, x.add(t * stride));
+            }
+        }
+        sums
+    }
+
+    /// Multiplies bytes as fast as the level can, in chains of which each step needs the one before: 64 products a chain, by
+    /// the instruction that [`Simd::dot`] is made of. For the probe of what a machine can do.
+    /// # Safety
+    /// 4 bytes are readable at `x`.
+    #[inline(always)]
+    unsafe fn spin_bytes<const C: usize>(self, chains: &mut [Self::I; C], x: *const i8) {
+        for chain in chains {
+            // SAFETY: the caller's promise.
+            *chain = unsafe { self.dot::<1, 8>(*chain, &[*chain], x) };
+        }
+    }
 }

@@ -29,6 +29,7 @@ unsafe impl Simd for Portable {
 
     const ROWS: usize = 1;
     const TOKENS: usize = 4;
+    const FLOAT_TOKENS: usize = 4;
     const SHIFTED: bool = true;
 
     #[inline(always)]
@@ -182,6 +183,11 @@ unsafe impl Simd for Portable {
     unsafe fn load_u8(self, p: *const u8) -> Self::F {
         // SAFETY: i < 16, and 16 bytes are readable.
         lanewise!(i => f32::from(unsafe { *p.add(i) }))
+    }
+    #[inline(always)]
+    unsafe fn load_u8_i(self, p: *const u8) -> Self::I {
+        // SAFETY: i < 16, and 16 bytes are readable.
+        lanewise!(i => i32::from(unsafe { *p.add(i) }))
     }
 
     #[inline(always)]

@@ -1,13 +1,16 @@
 //! Products of float weights with f32 activations; also of every other type, dequantized to a tile of f32.
 
-use super::super::lanes::{Kernel, LANES, Simd};
+use super::super::lanes::{Kernel, LANES, Simd, apart, opaque};
 use super::super::packed::{PANEL_ROWS, panel_bytes};
-use super::{Args, TILE_BUDGET};
+use super::Args;
 use crate::tensor::{DType, quant};
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// Products that are summed before they are added to the total.
 const BLOCK: usize = 32;
+/// Columns of a tile that all tokens pass at a time: 16 KiB.
+const COLUMNS: usize = 256;
 
 /// How 16 rows of weights lie in a panel.
 trait Weights: 'static {
@@ -91,45 +94,47 @@ pub(super) unsafe fn run<S: Simd>(s: S, args: &Args) {
     }
 }
 
-/// Panels as they are, as many at a time as stay in the second-level cache while all tokens pass.
+/// Panels as they are: all of them for a few tokens, else one after the other for all tokens.
 unsafe fn direct<S: Simd, W: Weights>(s: S, a: &Args) {
     let panel = panel_bytes(a.dtype, a.k).expect("checked when the matrix was packed");
-    let at_a_time = if a.tokens <= S::TOKENS { a.to - a.from } else { (TILE_BUDGET / panel.max(1)).max(1) };
-    let mut first = a.from;
-    while first < a.to {
-        let count = at_a_time.min(a.to - first);
-        for (t, n) in a.tokens(S::TOKENS) {
-            // SAFETY: panels first .. first + count exist.
-            unsafe { tokens::<S, W>(s, a, a.weights.add(first * panel), panel, first, count, t, n) };
+    // SAFETY: panels from .. to exist.
+    unsafe {
+        if a.tokens <= S::FLOAT_TOKENS {
+            for (t, n) in a.tokens(S::FLOAT_TOKENS) {
+                tokens::<S, W>(s, a, a.weights.add(a.from * panel), panel, a.from, a.to - a.from, t, n, 0..a.k);
+            }
+            return;
         }
-        first += count;
+        for p in a.from..a.to {
+            all_tokens::<S, W>(s, a, a.weights.add(p * panel), p);
+        }
     }
 }
 
-/// Few tokens: panels as they are. Many: a few panels at a time are widened to f32 for all of them.
+/// All tokens against panel `p`, so many columns at a time that they stay in the first-level cache meanwhile.
+unsafe fn all_tokens<S: Simd, W: Weights>(s: S, a: &Args, weights: *const u8, p: usize) {
+    for from in (0..a.k).step_by(COLUMNS) {
+        for (t, n) in a.tokens(S::FLOAT_TOKENS) {
+            // SAFETY: the panel has these columns.
+            unsafe { tokens::<S, W>(s, a, weights, 0, p, 1, t, n, from..(from + COLUMNS).min(a.k)) };
+        }
+    }
+}
+
+/// Few tokens: panels as they are. Many: each panel is widened to f32 for all of them.
 unsafe fn product<S: Simd, W: Weights>(s: S, a: &Args) {
     let panel = panel_bytes(a.dtype, a.k).expect("checked when the matrix was packed");
-    let tile = a.k * 64;
-    if a.tokens <= S::TOKENS || tile == 0 {
+    if a.tokens <= S::FLOAT_TOKENS || a.k == 0 {
         // SAFETY: the caller's promise.
         return unsafe { direct::<S, W>(s, a) };
     }
-    let tiles = a.scratch_len / tile;
-    let mut first = a.from;
-    while first < a.to {
-        let count = tiles.min(a.to - first);
-        for i in 0..count {
-            // SAFETY: panel first + i exists, and `tiles` tiles fit the scratch.
-            unsafe {
-                let (weights, tile) = (a.weights.add((first + i) * panel), a.scratch.add(i * tile));
-                s.vectorize(Widen::<W> { weights, k: a.k, tile: tile.cast(), layout: PhantomData });
-            }
+    for p in a.from..a.to {
+        // SAFETY: panel p exists, and a tile fits the scratch.
+        unsafe {
+            let weights = a.weights.add(p * panel);
+            s.vectorize(Widen::<W> { weights, k: a.k, tile: a.scratch.cast(), layout: PhantomData });
+            all_tokens::<S, F32>(s, a, a.scratch, p);
         }
-        for (t, n) in a.tokens(S::TOKENS) {
-            // SAFETY: the tiles hold panels first .. first + count.
-            unsafe { tokens::<S, F32>(s, a, a.scratch, tile, first, count, t, n) };
-        }
-        first += count;
     }
 }
 
@@ -163,10 +168,8 @@ pub(super) unsafe fn run_generic<S: Simd>(s: S, a: &Args) {
                 column[r] = x;
             }
         }
-        for (t, n) in a.tokens(S::TOKENS) {
-            // SAFETY: the tile holds panel p.
-            unsafe { tokens::<S, F32>(s, a, tile.as_ptr().cast(), 0, p, 1, t, n) };
-        }
+        // SAFETY: the tile holds panel p.
+        unsafe { all_tokens::<S, F32>(s, a, tile.as_ptr().cast(), p) };
     }
 }
 
@@ -190,6 +193,7 @@ unsafe fn tokens<S: Simd, W: Weights>(
     panels: usize,
     t: usize,
     n: usize,
+    columns: Range<usize>,
 ) {
     // SAFETY: token t and row first·16 exist.
     let (x, out) = unsafe { (a.x.add(t * a.x_row_bytes), a.out.add(t * a.out_stride + first * PANEL_ROWS)) };
@@ -203,22 +207,38 @@ unsafe fn tokens<S: Simd, W: Weights>(
                     panel,
                     panels,
                     rows,
-                    k: a.k,
+                    from: columns.start,
+                    to: columns.end,
                     x: x.cast(),
                     x_stride: a.x_row_bytes / 4,
                     out,
                     out_stride: a.out_stride,
-                    ahead: if n <= 4 { a.ahead } else { 0 },
+                    ahead: if n <= 4 { distance::<S, W>(a.ahead) } else { 0 },
                     layout: PhantomData,
                 })
             }
         };
     }
+    // Registers hold U·T sums of sixteen rows.
     match n {
         8 => micro!(8, 1),
-        4 => micro!(4, 2),
-        2 => micro!(2, 4),
-        _ => micro!(1, 4),
+        6 => micro!(6, 1),
+        4 if S::ROWS > 1 => micro!(4, 2),
+        4 => micro!(4, 1),
+        2 if S::ROWS > 1 => micro!(2, 4),
+        2 => micro!(2, 2),
+        _ if S::ROWS > 1 => micro!(1, 4),
+        // One stream: the next block's products begin before this one's end. (Four streams: two thirds of the bandwidth.)
+        _ => micro!(1, 1),
+    }
+}
+
+/// How far ahead to prefetch, of the processor's distance. (Measured on Zen 3: 16-bit weights do best at half of it, f32 without.)
+const fn distance<S: Simd, W: Weights>(processor: usize) -> usize {
+    match W::PAIR {
+        _ if S::ROWS > 1 => processor,
+        0..=64 => processor / 2,
+        _ => 0,
     }
 }
 
@@ -258,7 +278,9 @@ struct Micro<W, const T: usize, const U: usize> {
     panels: usize,
     /// Rows from the first panel to the end of the matrix.
     rows: usize,
-    k: usize,
+    /// Columns to add, from a multiple of [`BLOCK`] on. All but the first are added to what the outputs hold.
+    from: usize,
+    to: usize,
     x: *const f32,
     x_stride: usize,
     out: *mut f32,
@@ -277,13 +299,23 @@ impl<W: Weights, const T: usize, const U: usize> Micro<W, T, U> {
         unsafe {
             let w = panel.add(k / 2 * W::PAIR);
             let x = self.x.add(k);
-            for i in 0..BLOCK / 2 {
+            let pairs = if S::ROWS == 1 && T > 1 { opaque(BLOCK / 2) } else { BLOCK / 2 };
+            for i in 0..pairs {
                 for (n, sums) in sums.iter_mut().enumerate() {
                     let column = n * BLOCK + 2 * i;
-                    let [a, b] = W::pair(s, w.add(column / 2 * W::PAIR));
+                    let w = w.add(column / 2 * W::PAIR);
+                    if T <= 4 && self.ahead > 0 {
+                        for line in (0..W::PAIR).step_by(64) {
+                            s.prefetch(w.wrapping_add(self.ahead + line));
+                        }
+                    }
+                    let [a, b] = W::pair(s, w);
                     for (t, sum) in sums.iter_mut().enumerate() {
                         let x = x.add(t * self.x_stride + column);
                         *sum = s.fma(b, s.splat(*x.add(1)), s.fma(a, s.splat(*x), *sum));
+                    }
+                    if S::ROWS == 1 && T == 1 {
+                        apart();
                     }
                 }
             }
@@ -299,11 +331,11 @@ impl<W: Weights, const T: usize, const U: usize> Micro<W, T, U> {
     #[inline(always)]
     unsafe fn rest<S: Simd>(&self, s: S, panel: *const u8, k: usize, total: &mut [S::F; T]) {
         let mut sums = [s.splat(0.0); T];
-        // SAFETY: the panel and each token have columns k .. self.k.
+        // SAFETY: the panel and each token have columns k .. self.to.
         unsafe {
-            for column in k..self.k {
+            for column in k..self.to {
                 let pair = panel.add(column / 2 * W::PAIR);
-                let w = if column + 1 == self.k && column % 2 == 0 {
+                let w = if column + 1 == self.to && column % 2 == 0 {
                     W::last(s, pair)
                 } else {
                     W::pair(s, pair)[column % 2]
@@ -326,30 +358,31 @@ impl<W: Weights, const T: usize, const U: usize> Kernel for Micro<W, T, U> {
     unsafe fn run<S: Simd>(self, s: S) {
         for p in 0..self.panels {
             let mut total = [s.splat(0.0); T];
-            // SAFETY: the panel exists and has k columns; the outputs are the caller's to write.
+            let rows = (self.rows - p * PANEL_ROWS).min(LANES);
+            // SAFETY: the panel exists and has these columns; the outputs are the caller's.
             unsafe {
                 let panel = self.weights.add(p * self.panel);
-                let mut k = 0;
-                while k + U * BLOCK <= self.k {
-                    if self.ahead > 0 {
-                        let at = panel.add(k / 2 * W::PAIR);
-                        for line in (0..U * BLOCK / 2 * W::PAIR).step_by(64) {
-                            s.prefetch(at.wrapping_add(self.ahead + line));
-                        }
+                let out = self.out.add(p * PANEL_ROWS);
+                if self.from > 0 {
+                    for (t, total) in total.iter_mut().enumerate() {
+                        let out = out.add(t * self.out_stride);
+                        *total = if rows == LANES { s.load(out) } else { s.load_part(out, rows) };
                     }
+                }
+                let mut k = self.from;
+                while k + U * BLOCK <= self.to {
                     self.blocks::<S, U>(s, panel, k, &mut total);
                     k += U * BLOCK;
                 }
-                while k + BLOCK <= self.k {
+                while k + BLOCK <= self.to {
                     self.blocks::<S, 1>(s, panel, k, &mut total);
                     k += BLOCK;
                 }
-                if k < self.k {
+                if k < self.to {
                     self.rest(s, panel, k, &mut total);
                 }
-                let rows = (self.rows - p * PANEL_ROWS).min(LANES);
                 for (t, &total) in total.iter().enumerate() {
-                    let out = self.out.add(t * self.out_stride + p * PANEL_ROWS);
+                    let out = out.add(t * self.out_stride);
                     if rows == LANES { s.store(out, total) } else { s.store_part(out, rows, total) }
                 }
             }

@@ -5,7 +5,8 @@
 //! are shifted up to eight bits, so that their zero is 128 and one stored activation sum serves all; the result is scaled
 //! back by [`Format::result_scale`], a power of two.
 
-use super::super::lanes::Simd;
+use super::super::lanes::{Quads, Simd};
+use std::marker::PhantomData;
 
 /// One scale a block.
 pub(super) const SCALE: u8 = 0;
@@ -13,14 +14,6 @@ pub(super) const SCALE: u8 = 0;
 pub(super) const MINIMUM: u8 = 1;
 /// A scale for each half of a block.
 pub(super) const HALVES: u8 = 2;
-
-/// 16 rows of a block: eight quads of weights, and the factors (see [`Format::MODE`]).
-#[derive(Clone, Copy)]
-pub(super) struct Block<S: Simd> {
-    pub q: [S::I; 8],
-    pub a: S::F,
-    pub b: S::F,
-}
 
 pub(super) trait Format: 'static {
     /// [`SCALE`], [`MINIMUM`] or [`HALVES`].
@@ -31,12 +24,20 @@ pub(super) trait Format: 'static {
     const GROUP: usize;
     /// Bytes of a group.
     const GROUP_BYTES: usize;
+    /// Whether quads are loaded alike ([`Quads::UNIFORM`]).
+    const UNIFORM: bool = false;
 
-    /// Block `j` of a group.
+    /// Quad `i` of block `j` of a group.
+    ///
+    /// # Safety
+    /// `group` points to a whole group; `j < GROUP`, `i < 8`.
+    unsafe fn quad<S: Simd>(s: S, group: *const u8, j: usize, i: usize) -> S::I;
+
+    /// The factors `a` and `b` of block `j` of a group; `b` is not used if the mode is [`SCALE`].
     ///
     /// # Safety
     /// `group` points to a whole group; `j < GROUP`.
-    unsafe fn load<S: Simd>(s: S, group: *const u8, j: usize) -> Block<S>;
+    unsafe fn factors<S: Simd>(s: S, group: *const u8, j: usize) -> [S::F; 2];
 
     /// What results are multiplied with at the end.
     #[inline(always)]
@@ -45,33 +46,49 @@ pub(super) trait Format: 'static {
     }
 }
 
+/// The quads of 16 rows of a block, loaded when they are asked for.
+pub(super) struct Block<F> {
+    pub group: *const u8,
+    /// Which block of the group.
+    pub j: usize,
+    pub format: PhantomData<F>,
+}
+
+impl<F> Clone for Block<F> {
+    fn clone(&self) -> Block<F> {
+        *self
+    }
+}
+
+impl<F> Copy for Block<F> {}
+
+impl<S: Simd, F: Format> Quads<S> for Block<F> {
+    const UNIFORM: bool = F::UNIFORM;
+
+    #[inline(always)]
+    unsafe fn quad(&self, s: S, i: usize) -> S::I {
+        // SAFETY: who makes a block has its group; the caller's promise.
+        unsafe { F::quad(s, self.group, self.j, i) }
+    }
+}
+
 const LOW: i32 = 0x0f0f_0f0f;
 const HIGH: i32 = 0xf0f0_f0f0u32 as i32;
 
-/// Quads of four-bit weights as they are.
+/// Quad `i` of four-bit weights as they are.
 #[inline(always)]
-unsafe fn nibbles<S: Simd>(s: S, p: *const u8) -> [S::I; 8] {
-    let mut q = [s.splat_i(0); 8];
-    for v in 0..4 {
-        // SAFETY: the caller has 256 bytes at p.
-        let w = unsafe { s.load_bytes(p.add(64 * v)) };
-        q[v] = s.and(w, s.splat_i(LOW));
-        q[v + 4] = s.and(s.shr::<4>(w), s.splat_i(LOW));
-    }
-    q
+unsafe fn nibble<S: Simd>(s: S, p: *const u8, i: usize) -> S::I {
+    // SAFETY: the caller has 256 bytes at p.
+    let w = unsafe { s.load_bytes(p.add(64 * (i % 4))) };
+    s.and(if i < 4 { w } else { s.shr::<4>(w) }, s.splat_i(LOW))
 }
 
-/// Quads of four-bit weights times 16.
+/// Quad `i` of four-bit weights times 16.
 #[inline(always)]
-unsafe fn nibbles_high<S: Simd>(s: S, p: *const u8) -> [S::I; 8] {
-    let mut q = [s.splat_i(0); 8];
-    for v in 0..4 {
-        // SAFETY: the caller has 256 bytes at p.
-        let w = unsafe { s.load_bytes(p.add(64 * v)) };
-        q[v] = s.and(s.shl::<4>(w), s.splat_i(HIGH));
-        q[v + 4] = s.and(w, s.splat_i(HIGH));
-    }
-    q
+unsafe fn nibble_high<S: Simd>(s: S, p: *const u8, i: usize) -> S::I {
+    // SAFETY: the caller has 256 bytes at p.
+    let w = unsafe { s.load_bytes(p.add(64 * (i % 4))) };
+    s.and(if i < 4 { s.shl::<4>(w) } else { w }, s.splat_i(HIGH))
 }
 
 /// Quad `i` of the vector of fifth bits, at bit 4 of each byte.
@@ -90,31 +107,31 @@ fn fifth<S: Simd>(s: S, bits: S::I, i: usize) -> S::I {
     s.and(at_4, s.splat_i(0x1010_1010))
 }
 
-/// Quads of five-bit weights: 256 bytes of nibbles, 64 of fifth bits.
+/// Quad `i` of five-bit weights: 256 bytes of nibbles, 64 of fifth bits.
 #[inline(always)]
-unsafe fn five_bits<S: Simd>(s: S, p: *const u8) -> [S::I; 8] {
+unsafe fn five_bits<S: Simd>(s: S, p: *const u8, i: usize) -> S::I {
     // SAFETY: the caller has 320 bytes at p.
-    let (mut q, bits) = unsafe { (nibbles(s, p), s.load_bytes(p.add(256))) };
-    for (i, q) in q.iter_mut().enumerate() {
-        *q = s.or(*q, fifth(s, bits, i));
-    }
-    q
+    unsafe { s.or(nibble(s, p, i), fifth(s, s.load_bytes(p.add(256)), i)) }
 }
 
-/// Weights through a table of bytes around 128.
+/// Quad `i` of six-bit weights: 256 bytes of nibbles, two vectors of upper bits.
 #[inline(always)]
-unsafe fn looked_up<S: Simd>(s: S, p: *const u8, table: &[u8; 16]) -> [S::I; 8] {
-    // SAFETY: the caller has 256 bytes at p.
-    let mut q = unsafe { nibbles(s, p) };
-    for q in &mut q {
-        *q = s.lookup(table, *q);
-    }
-    q
+unsafe fn six_bits<S: Simd>(s: S, p: *const u8, i: usize) -> S::I {
+    // SAFETY: the caller has 384 bytes at p.
+    let (low, w) = unsafe { (nibble(s, p, i), s.load_bytes(p.add(256 + 64 * (i / 4)))) };
+    let at_4 = match i % 4 {
+        0 => s.shl::<4>(w),
+        1 => s.shl::<2>(w),
+        2 => w,
+        _ => s.shr::<2>(w),
+    };
+    s.or(low, s.and(at_4, s.splat_i(0x3030_3030)))
 }
 
 macro_rules! format {
     ($(#[$doc:meta])* $name:ident: $mode:ident, $bits:literal bits, $group:literal blocks in $bytes:expr;
-     |$s:ident, $p:ident, $j:ident| $body:expr) => {
+     quad |$s:ident, $p:ident, $j:ident, $i:ident| $quad:expr;
+     factors |$fs:ident, $fp:ident, $fj:ident| $factors:expr) => {
         $(#[$doc])*
         pub(super) struct $name;
 
@@ -125,9 +142,15 @@ macro_rules! format {
             const GROUP_BYTES: usize = $bytes;
 
             #[inline(always)]
-            unsafe fn load<S: Simd>($s: S, $p: *const u8, $j: usize) -> Block<S> {
+            unsafe fn quad<S: Simd>($s: S, $p: *const u8, $j: usize, $i: usize) -> S::I {
                 // SAFETY: all addresses are within the group, whose layout stands in `packed`.
-                unsafe { $body }
+                unsafe { $quad }
+            }
+
+            #[inline(always)]
+            unsafe fn factors<S: Simd>($fs: S, $fp: *const u8, $fj: usize) -> [S::F; 2] {
+                // SAFETY: all addresses are within the group, whose layout stands in `packed`.
+                unsafe { $factors }
             }
         }
     };
@@ -135,87 +158,74 @@ macro_rules! format {
 
 format! {
     Q8_0: SCALE, 8 bits, 2 blocks in 1088;
-    |s, p, j| {
-        let mut q = [s.splat_i(0); 8];
-        for (i, q) in q.iter_mut().enumerate() {
-            *q = s.load_bytes(p.add(64 + 512 * j + 64 * i));
-        }
-        let a = s.load_f16(p.add(32 * j).cast());
-        Block { q, a, b: a }
-    }
+    quad |s, p, j, i| s.load_bytes(p.add(64 + 512 * j + 64 * i));
+    factors |s, p, j| [s.load_f16(p.add(32 * j).cast()); 2]
 }
 
 format! {
     Q4_0: SCALE, 4 bits, 2 blocks in 576;
-    |s, p, j| {
+    quad |s, p, j, i| {
         let at = p.add(64 + 256 * j);
-        let q = if S::SHIFTED { nibbles_high(s, at) } else { nibbles(s, at) };
-        let a = s.load_f16(p.add(32 * j).cast());
-        Block { q, a, b: a }
-    }
+        if S::SHIFTED { nibble_high(s, at, i) } else { nibble(s, at, i) }
+    };
+    factors |s, p, j| [s.load_f16(p.add(32 * j).cast()); 2]
 }
 
 format! {
     Q5_0: SCALE, 5 bits, 2 blocks in 704;
-    |s, p, j| {
-        let mut q = five_bits(s, p.add(64 + 320 * j));
-        if S::SHIFTED {
-            for q in &mut q {
-                *q = s.shl::<3>(*q);
-            }
-        }
-        let a = s.load_f16(p.add(32 * j).cast());
-        Block { q, a, b: a }
-    }
+    quad |s, p, j, i| {
+        let q = five_bits(s, p.add(64 + 320 * j), i);
+        if S::SHIFTED { s.shl::<3>(q) } else { q }
+    };
+    factors |s, p, j| [s.load_f16(p.add(32 * j).cast()); 2]
 }
 
 format! {
     Q4_1: MINIMUM, 4 bits, 1 blocks in 320;
-    |s, p, _j| Block { q: nibbles(s, p.add(64)), a: s.load_f16(p.cast()), b: s.load_f16(p.add(32).cast()) }
+    quad |s, p, _j, i| nibble(s, p.add(64), i);
+    factors |s, p, _j| [s.load_f16(p.cast()), s.load_f16(p.add(32).cast())]
 }
 
 format! {
     Q5_1: MINIMUM, 5 bits, 1 blocks in 384;
-    |s, p, _j| Block { q: five_bits(s, p.add(64)), a: s.load_f16(p.cast()), b: s.load_f16(p.add(32).cast()) }
+    quad |s, p, _j, i| five_bits(s, p.add(64), i);
+    factors |s, p, _j| [s.load_f16(p.cast()), s.load_f16(p.add(32).cast())]
+}
+
+/// Factors of q4_K and q5_K.
+#[inline(always)]
+unsafe fn k_factors<S: Simd>(s: S, p: *const u8, j: usize) -> [S::F; 2] {
+    // SAFETY: the caller has a group at p, which begins with its factors.
+    unsafe {
+        [
+            s.mul(s.load_f16(p.cast()), s.load_u8(p.add(64 + 32 * j))),
+            s.mul(s.load_f16(p.add(32).cast()), s.load_u8(p.add(80 + 32 * j))),
+        ]
+    }
 }
 
 format! {
     Q4K: MINIMUM, 4 bits, 8 blocks in 2368;
-    |s, p, j| {
-        let a = s.mul(s.load_f16(p.cast()), s.load_u8(p.add(64 + 32 * j)));
-        let b = s.mul(s.load_f16(p.add(32).cast()), s.load_u8(p.add(80 + 32 * j)));
-        Block { q: nibbles(s, p.add(320 + 256 * j)), a, b }
-    }
+    quad |s, p, j, i| nibble(s, p.add(320 + 256 * j), i);
+    factors |s, p, j| k_factors(s, p, j)
 }
 
 format! {
     Q5K: MINIMUM, 5 bits, 8 blocks in 2880;
-    |s, p, j| {
-        let a = s.mul(s.load_f16(p.cast()), s.load_u8(p.add(64 + 32 * j)));
-        let b = s.mul(s.load_f16(p.add(32).cast()), s.load_u8(p.add(80 + 32 * j)));
-        Block { q: five_bits(s, p.add(320 + 320 * j)), a, b }
-    }
+    quad |s, p, j, i| five_bits(s, p.add(320 + 320 * j), i);
+    factors |s, p, j| k_factors(s, p, j)
 }
 
 format! {
     Q6K: HALVES, 6 bits, 8 blocks in 3392;
-    |s, p, j| {
-        let at = p.add(320 + 384 * j);
-        let mut q = nibbles(s, at);
-        for u in 0..2 {
-            let w = s.load_bytes(at.add(256 + 64 * u));
-            let m = s.splat_i(0x3030_3030);
-            let upper = [s.and(s.shl::<4>(w), m), s.and(s.shl::<2>(w), m), s.and(w, m), s.and(s.shr::<2>(w), m)];
-            for i in 0..4 {
-                q[4 * u + i] = s.or(q[4 * u + i], upper[i]);
-                if S::SHIFTED {
-                    q[4 * u + i] = s.shl::<2>(q[4 * u + i]);
-                }
-            }
-        }
+    quad |s, p, j, i| {
+        let q = six_bits(s, p.add(320 + 384 * j), i);
+        if S::SHIFTED { s.shl::<2>(q) } else { q }
+    };
+    factors |s, p, j| {
         let d = s.load_f16(p.cast());
         let scales = p.add(64 + 32 * j);
-        Block { q, a: s.mul(d, s.load_i8(scales)), b: s.mul(d, s.load_i8(scales.add(16))) }
+        [s.mul(d, s.load_i8(scales)), s.mul(d, s.load_i8(scales.add(16)))]
     }
 }
 
@@ -223,31 +233,43 @@ format! {
 const NON_LINEAR: [u8; 16] = [1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241];
 /// Twice the values of E2M1 (0, ½, 1, 1½, 2, 3, 4, 6 and their negatives), plus 128.
 const E2M1: [u8; 16] = [128, 129, 130, 131, 132, 134, 136, 140, 128, 127, 126, 125, 124, 122, 120, 116];
+/// The same, plus 16.
+const E2M1_5: [u8; 16] = [16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4];
 
 format! {
     Iq4Nl: SCALE, 8 bits, 2 blocks in 576;
-    |s, p, j| {
-        let a = s.load_f16(p.add(32 * j).cast());
-        Block { q: looked_up(s, p.add(64 + 256 * j), &NON_LINEAR), a, b: a }
-    }
+    quad |s, p, j, i| s.lookup(&NON_LINEAR, nibble(s, p.add(64 + 256 * j), i));
+    factors |s, p, j| [s.load_f16(p.add(32 * j).cast()); 2]
 }
 
 format! {
     Iq4Xs: SCALE, 8 bits, 8 blocks in 2240;
-    |s, p, j| {
-        let a = s.mul(s.load_f16(p.cast()), s.load_i8(p.add(64 + 16 * j)));
-        Block { q: looked_up(s, p.add(192 + 256 * j), &NON_LINEAR), a, b: a }
-    }
+    quad |s, p, j, i| s.lookup(&NON_LINEAR, nibble(s, p.add(192 + 256 * j), i));
+    factors |s, p, j| [s.mul(s.load_f16(p.cast()), s.load_i8(p.add(64 + 16 * j))); 2]
+}
+
+/// Factors of mxfp4. The tables hold doubled values, so these are 2^(e − 128), of which e = 0 and 1 make subnormal numbers: the
+/// bits are those of ggml's `e8m0_to_fp32_half`, of two formulas the larger.
+#[inline(always)]
+unsafe fn mx_factors<S: Simd>(s: S, p: *const u8, j: usize) -> [S::F; 2] {
+    // SAFETY: the caller has a group at p, which begins with its exponents.
+    let e = unsafe { s.load_u8_i(p.add(16 * j)) };
+    let normal = s.add_i(s.shl::<23>(e), s.splat_i(-0x0080_0000));
+    let subnormal = s.add_i(s.shl::<21>(e), s.splat_i(0x0020_0000));
+    [s.from_bits(s.max_i(normal, subnormal)); 2]
 }
 
 format! {
     Mxfp4: SCALE, 8 bits, 4 blocks in 1088;
-    |s, p, j| {
-        // The table holds doubled values, so the scale 2^(e − 127) is halved.
-        let exponent = s.sub(s.load_u8(p.add(16 * j)), s.splat(128.0));
-        let a = s.scale2(s.splat(1.0), exponent);
-        Block { q: looked_up(s, p.add(64 + 256 * j), &E2M1), a, b: a }
-    }
+    quad |s, p, j, i| s.lookup(&E2M1, nibble(s, p.add(64 + 256 * j), i));
+    factors |s, p, j| mx_factors(s, p, j)
+}
+
+format! {
+    /// Mxfp4 for levels whose dot products are faster for fewer bits.
+    Mxfp4Narrow: SCALE, 5 bits, 4 blocks in 1088;
+    quad |s, p, j, i| s.lookup(&E2M1_5, nibble(s, p.add(64 + 256 * j), i));
+    factors |s, p, j| mx_factors(s, p, j)
 }
 
 /// Unpacked blocks: eight quads, the factor `a`, and unless the mode is [`SCALE`] the factor `b`. A panel is unpacked once for
@@ -262,35 +284,37 @@ impl<const MODE: u8, const BITS: u32> Format for Tile<MODE, BITS> {
     const BITS: u32 = BITS;
     const GROUP: usize = 1;
     const GROUP_BYTES: usize = TILE_BLOCK;
+    const UNIFORM: bool = true;
 
     #[inline(always)]
-    unsafe fn load<S: Simd>(s: S, p: *const u8, _j: usize) -> Block<S> {
-        let mut q = [s.splat_i(0); 8];
+    unsafe fn quad<S: Simd>(s: S, p: *const u8, _j: usize, i: usize) -> S::I {
+        // SAFETY: a group is TILE_BLOCK bytes.
+        unsafe { s.load_bytes(p.add(64 * i)) }
+    }
+
+    #[inline(always)]
+    unsafe fn factors<S: Simd>(s: S, p: *const u8, _j: usize) -> [S::F; 2] {
         // SAFETY: a group is TILE_BLOCK bytes.
         unsafe {
-            for (i, q) in q.iter_mut().enumerate() {
-                *q = s.load_bytes(p.add(64 * i));
-            }
             let a = s.load(p.add(512).cast());
-            Block { q, a, b: if MODE == SCALE { a } else { s.load(p.add(576).cast()) } }
+            [a, if MODE == SCALE { a } else { s.load(p.add(576).cast()) }]
         }
     }
 }
 
-impl<S: Simd> Block<S> {
-    /// Writes the block as [`Tile`] reads it.
-    ///
-    /// # Safety
-    /// [`TILE_BLOCK`] bytes are writable at `p`.
-    #[inline(always)]
-    pub(super) unsafe fn store_tile(&self, s: S, p: *mut u8) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            for (i, &q) in self.q.iter().enumerate() {
-                s.store_bytes(p.add(64 * i), q);
-            }
-            s.store(p.add(512).cast(), self.a);
-            s.store(p.add(576).cast(), self.b);
+/// Writes block `j` of a group as [`Tile`] reads it.
+///
+/// # Safety
+/// `group` points to a whole group, `j < GROUP`; [`TILE_BLOCK`] bytes are writable at `tile`.
+#[inline(always)]
+pub(super) unsafe fn unpack<S: Simd, F: Format>(s: S, group: *const u8, j: usize, tile: *mut u8) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for i in 0..8 {
+            s.store_bytes(tile.add(64 * i), F::quad(s, group, j, i));
         }
+        let [a, b] = F::factors(s, group, j);
+        s.store(tile.add(512).cast(), a);
+        s.store(tile.add(576).cast(), b);
     }
 }

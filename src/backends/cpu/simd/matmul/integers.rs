@@ -19,7 +19,8 @@ pub(super) unsafe fn run<S: Simd>(s: S, args: &Args) {
             DType::Q5_0 => product::<S, Q5_0, SCALE, 5>(s, args),
             DType::Iq4Nl => product::<S, Iq4Nl, SCALE, 8>(s, args),
             DType::Iq4Xs => product::<S, Iq4Xs, SCALE, 8>(s, args),
-            DType::Mxfp4 => product::<S, Mxfp4, SCALE, 8>(s, args),
+            DType::Mxfp4 if S::SHIFTED => product::<S, Mxfp4, SCALE, 8>(s, args),
+            DType::Mxfp4 => product::<S, Mxfp4Narrow, SCALE, 5>(s, args),
             DType::Q4_1 => product::<S, Q4_1, MINIMUM, 4>(s, args),
             DType::Q5_1 => product::<S, Q5_1, MINIMUM, 5>(s, args),
             DType::Q4K => product::<S, Q4K, MINIMUM, 4>(s, args),
@@ -61,7 +62,7 @@ unsafe fn product<S: Simd, F: Format, const MODE: u8, const BITS: u32>(s: S, a: 
             let end = (chunk + a.tokens_at_a_time()).min(a.tokens);
             let mut done = 0;
             while done < count {
-                let panels = if pair { 2.min(count - done) } else { count };
+                let panels = if pair { 2.min(count - done) } else { 1 };
                 for (t, n) in (Tokens { at: chunk, end, max: if panels == 2 && pair { 4 } else { S::TOKENS } }) {
                     // SAFETY: tile `done` and its successors up to `count` hold panels first + done and so on.
                     unsafe {
@@ -134,6 +135,7 @@ unsafe fn tokens<S: Simd, F: Format>(
     }
     match n {
         8 => micro!(8),
+        6 => micro!(6),
         4 => micro!(4),
         2 => micro!(2),
         _ => micro!(1),
@@ -163,7 +165,7 @@ impl<F: Format> Kernel for Unpack<F> {
                 let mut b = 0;
                 while b < self.blocks {
                     for j in 0..F::GROUP.min(self.blocks - b) {
-                        F::load(s, group, j).store_tile(s, tile);
+                        unpack::<S, F>(s, group, j, tile);
                         tile = tile.add(TILE_BLOCK);
                     }
                     b += F::GROUP;
@@ -205,16 +207,14 @@ impl<F: Format, const T: usize> Kernel for Micro<F, T> {
                 let mut x = self.x;
                 let mut b = 0;
                 while b < self.blocks {
-                    if self.ahead > 0 {
-                        for line in (0..F::GROUP_BYTES).step_by(64) {
-                            s.prefetch(group.wrapping_add(self.ahead + line));
-                        }
-                    }
                     for j in 0..F::GROUP.min(self.blocks - b) {
-                        let w = F::load(s, group, j);
-                        for (t, acc) in acc.iter_mut().enumerate() {
-                            *acc = accumulate::<S, F>(s, &w, x.add(t * self.x_stride), *acc);
+                        if T <= 4 && self.ahead > 0 {
+                            let each = F::GROUP_BYTES / F::GROUP;
+                            for line in (0..each).step_by(64) {
+                                s.prefetch(group.wrapping_add(self.ahead + j * each + line));
+                            }
                         }
+                        accumulate::<S, F, T>(s, Block { group, j, format: self.format }, x, self.x_stride, &mut acc);
                         x = x.add(BYTES);
                     }
                     b += F::GROUP;
@@ -339,48 +339,72 @@ unsafe fn write<S: Simd, F: Format>(s: S, out: *mut f32, rows: usize, acc: S::F)
     unsafe { if rows >= LANES { s.store(out, acc) } else { s.store_part(out, rows, acc) } }
 }
 
-/// Adds a block's share of 16 outputs.
+/// Adds a block's share of 16 outputs of `T` tokens, whose blocks of activations are `stride` bytes apart.
 #[inline(always)]
-unsafe fn accumulate<S: Simd, F: Format>(s: S, w: &Block<S>, x: *const u8, acc: S::F) -> S::F {
-    // SAFETY: x points to a block of activations.
+unsafe fn accumulate<S: Simd, F: Format, const T: usize>(
+    s: S,
+    w: Block<F>,
+    x: *const u8,
+    stride: usize,
+    acc: &mut [S::F; T],
+) {
+    // SAFETY: x points to a block of activations of each token; w is a block.
     unsafe {
-        let dx = s.splat(x.cast::<f32>().read_unaligned());
         let qs = x.add(QS).cast::<i8>();
         match F::MODE {
             SCALE => {
-                let start = match F::BITS {
-                    4 => s.dot_start::<4>(x.add(OFF).cast()),
-                    5 => s.dot_start::<5>(x.add(OFF).cast()),
-                    _ => s.dot_start::<8>(x.add(OFF).cast()),
-                };
-                s.fma(s.to_f(dot::<S, F, 8>(s, start, &w.q, qs)), s.mul(w.a, dx), acc)
+                let ints = dots::<S, F, T, 8>(s, w, 0, qs, x.add(OFF), stride);
+                let [a, _] = F::factors(s, w.group, w.j);
+                for (t, acc) in acc.iter_mut().enumerate() {
+                    *acc = s.fma(s.to_f(ints[t]), s.mul(a, field(s, x, t * stride)), *acc);
+                }
             }
             MINIMUM => {
-                let acc = s.fma(w.b, s.splat(x.add(DS).cast::<f32>().read_unaligned()), acc);
-                s.fma(s.to_f(dot::<S, F, 8>(s, s.splat_i(0), &w.q, qs)), s.mul(w.a, dx), acc)
+                let ints = dots::<S, F, T, 8>(s, w, 0, qs, std::ptr::null(), stride);
+                let [a, b] = F::factors(s, w.group, w.j);
+                for (t, acc) in acc.iter_mut().enumerate() {
+                    let minimum = s.fma(b, field(s, x, t * stride + DS), *acc);
+                    *acc = s.fma(s.to_f(ints[t]), s.mul(a, field(s, x, t * stride)), minimum);
+                }
             }
             _ => {
-                let [q0, q1, q2, q3, q4, q5, q6, q7] = w.q;
-                let off = x.add(OFF16).cast::<i32>();
-                let first = dot::<S, F, 4>(s, s.dot_start::<6>(off), &[q0, q1, q2, q3], qs);
-                let second = dot::<S, F, 4>(s, s.dot_start::<6>(off.add(1)), &[q4, q5, q6, q7], qs.add(16));
-                let both = s.fma(s.to_f(second), w.b, s.mul(s.to_f(first), w.a));
-                s.fma(both, dx, acc)
+                let first = dots::<S, F, T, 4>(s, w, 0, qs, x.add(OFF16), stride);
+                let second = dots::<S, F, T, 4>(s, w, 4, qs.add(16), x.add(OFF16 + 4), stride);
+                let [a, b] = F::factors(s, w.group, w.j);
+                for (t, acc) in acc.iter_mut().enumerate() {
+                    let both = s.fma(s.to_f(second[t]), b, s.mul(s.to_f(first[t]), a));
+                    *acc = s.fma(both, field(s, x, t * stride), *acc);
+                }
             }
         }
     }
 }
 
-/// [`Simd::dot`] with the format's bits, which cannot be a generic argument directly.
+/// All lanes the float `at` bytes behind `x`.
 #[inline(always)]
-unsafe fn dot<S: Simd, F: Format, const N: usize>(s: S, start: S::I, w: &[S::I; N], x: *const i8) -> S::I {
-    // SAFETY: the caller has 4·N bytes at x.
+unsafe fn field<S: Simd>(s: S, x: *const u8, at: usize) -> S::F {
+    // SAFETY: the caller's promise.
+    s.splat(unsafe { x.add(at).cast::<f32>().read_unaligned() })
+}
+
+/// [`Simd::dots`] with the format's bits, which cannot be a generic argument directly.
+#[inline(always)]
+unsafe fn dots<S: Simd, F: Format, const T: usize, const N: usize>(
+    s: S,
+    w: Block<F>,
+    from: usize,
+    x: *const i8,
+    offset: *const u8,
+    stride: usize,
+) -> [S::I; T] {
+    let offset = offset.cast();
+    // SAFETY: the caller's promise.
     unsafe {
         match F::BITS {
-            4 => s.dot::<N, 4>(start, w, x),
-            5 => s.dot::<N, 5>(start, w, x),
-            6 => s.dot::<N, 6>(start, w, x),
-            _ => s.dot::<N, 8>(start, w, x),
+            4 => s.dots::<_, T, N, 4>(&w, from, x, offset, stride),
+            5 => s.dots::<_, T, N, 5>(&w, from, x, offset, stride),
+            6 => s.dots::<_, T, N, 6>(&w, from, x, offset, stride),
+            _ => s.dots::<_, T, N, 8>(&w, from, x, offset, stride),
         }
     }
 }

@@ -57,14 +57,14 @@ pub fn scratch_bytes(dtype: DType, k: usize) -> usize {
     if panel_bytes(dtype, k).is_none() {
         return 0;
     }
-    let (tile, extra) = match class(dtype) {
-        Class::Integer => (k.div_ceil(32).saturating_mul(formats::TILE_BLOCK), 0),
+    let tile = match class(dtype) {
+        Class::Integer => k.div_ceil(32).saturating_mul(formats::TILE_BLOCK),
         Class::Float if dtype == DType::F32 => return 0,
-        Class::Float => (k.saturating_mul(64), 0),
+        Class::Float => return k.saturating_mul(64),
         // Beside the tile, one row as it comes from the dequantizer.
         Class::Generic => return k.saturating_mul(64 + 4).next_multiple_of(64),
     };
-    tile.saturating_mul((TILE_BUDGET / tile.max(1)).clamp(1, MAX_TILES)).saturating_add(extra)
+    tile.saturating_mul((TILE_BUDGET / tile.max(1)).clamp(1, MAX_TILES))
 }
 
 /// `out[t·out_stride + n] = Σ_k W[n, k]·x[t, k]` for the rows `n` of `panels` and `t` in `0..tokens`.
@@ -130,7 +130,7 @@ pub(crate) unsafe fn run<S: Simd>(args: &Args) {
     }
 }
 
-/// Groups of tokens that kernels are instantiated for, largest first, up to `max`: 8, 4, 2, 1.
+/// Groups of tokens that kernels are instantiated for, largest first, up to `max`.
 #[derive(Clone, Copy)]
 struct Tokens {
     at: usize,
@@ -144,7 +144,7 @@ impl Iterator for Tokens {
 
     fn next(&mut self) -> Option<(usize, usize)> {
         let left = self.end - self.at;
-        let count = [8, 4, 2, 1].into_iter().find(|&n| n <= left && n <= self.max)?;
+        let count = [8, 6, 4, 2, 1].into_iter().find(|&n| n <= left && n <= self.max)?;
         let at = self.at;
         self.at += count;
         Some((at, count))
