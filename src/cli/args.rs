@@ -29,6 +29,9 @@ pub enum KvTypeArg {
     F16,
     /// BF16.
     Bf16,
+    /// Q8_0: half of F16's memory.
+    #[value(name = "q8_0")]
+    Q8_0,
 }
 
 impl From<KvTypeArg> for KvType {
@@ -38,6 +41,7 @@ impl From<KvTypeArg> for KvType {
             KvTypeArg::F32 => KvType::F32,
             KvTypeArg::F16 => KvType::F16,
             KvTypeArg::Bf16 => KvType::Bf16,
+            KvTypeArg::Q8_0 => KvType::Q8_0,
         }
     }
 }

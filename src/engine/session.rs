@@ -48,6 +48,8 @@ pub enum KvType {
     F16,
     /// BF16: the range of F32, with 8 bits of precision.
     Bf16,
+    /// Bytes with an f16 scale per 32: half of F16's memory, for models whose head sizes are multiples of 32.
+    Q8_0,
 }
 
 impl KvType {
@@ -57,6 +59,7 @@ impl KvType {
             KvType::F32 => DType::F32,
             KvType::F16 => DType::F16,
             KvType::Bf16 => DType::Bf16,
+            KvType::Q8_0 => DType::Q8_0,
             KvType::Auto if header.tensors().iter().all(|t| t.dtype == DType::F32) => DType::F32,
             KvType::Auto => DType::F16,
         }

@@ -28,7 +28,7 @@ use std::ops::Range;
 pub struct GraphOptions {
     /// The largest number of tokens, KV positions and output rows.
     pub bounds: Bounds,
-    /// Element type of the KV cache: f32, f16 or bf16.
+    /// Element type of the KV cache: f32, f16, bf16, or q8_0 where 32 divides the sizes of heads.
     pub kv_type: DType,
 }
 
@@ -49,7 +49,8 @@ pub fn architectures() -> impl Iterator<Item = &'static str> {
 /// cache row of the token's sequence), `rows[R]` (tokens whose logits are wanted). Output: `logits: f32[vocabulary, R]`.
 ///
 /// # Errors
-/// If the architecture is unknown, or a key or tensor is missing or of the wrong type or shape.
+/// If the architecture is unknown, a key or tensor is missing or of the wrong type or shape, or heads are no whole blocks of the
+/// cache's type.
 pub fn build(header: &Header, options: &GraphOptions) -> Result<Graph, ModelError> {
     build_layers(header, options, usize::MAX)
 }
@@ -81,6 +82,14 @@ fn build_range(
 ) -> Result<Graph, ModelError> {
     let entry = ARCHITECTURES.iter().find(|a| a.0 == config.architecture);
     let (_, build) = entry.ok_or_else(|| ModelError::UnknownArchitecture { name: config.architecture.clone() })?;
+    let block = options.kv_type.block_len();
+    if let Some(d) = [config.head_dim, config.head_dim_v].into_iter().find(|d| !d.is_multiple_of(block)) {
+        let kv = options.kv_type;
+        let reason = format!(
+            "a KV cache of {kv} needs heads of a multiple of {block} elements, this model's have {d}: take f16"
+        );
+        return Err(ModelError::Unsupported(reason));
+    }
     build(config, &WeightMap::new(header), options, layers)
 }
 

@@ -3,6 +3,7 @@
 
 use super::attrs::attributes;
 use super::elementwise::{expect_f32, expect_ids, ints, result, values};
+use super::kv_append::expect_cache;
 use crate::ops::{BoundType, Case, InferError, KvMask, OpDef, Operand, ReferenceError, TensorType, Types};
 use crate::tensor::{Bounds, DType, Dim, HostTensor, Shape, Sym};
 use smallvec::smallvec;
@@ -10,8 +11,8 @@ use smallvec::smallvec;
 attributes! {
     /// matmul + scale + mask + soft_max + matmul in one step that never stores the scores.
     ///
-    /// `q: f32[d, heads, T]`, `k: [d, S, kv_heads]` and `v: [d_v, S, kv_heads]` f32, f16 or bf16, `kv_start`, `kv_slot`: `i32[T]`, an
-    /// optional additive `mask: f32[S, T]` → f32 `[d_v, heads, T]`.
+    /// `q: f32[d, heads, T]`, `k: [d, S, kv_heads]` and `v: [d_v, S, kv_heads]` f32, f16, bf16 or q8_0, `kv_start`, `kv_slot`: `i32[T]`,
+    /// an optional additive `mask: f32[S, T]` → f32 `[d_v, heads, T]`.
     pub struct Attention {
         /// Factor of the scores.
         pub scale: f32,
@@ -23,6 +24,10 @@ attributes! {
         pub softcap: f32 = 0.0,
     }
 }
+
+/// Kernels may round queries to 16 bits where they multiply the bytes of a cache of q8_0 (the values that a cache holds are the
+/// reference's, too: what is lost in storing them is no part of this).
+pub(super) const Q8_0_TOLERANCE: f32 = 5e-5;
 
 impl Attention {
     /// The mask this attention applies.
@@ -43,9 +48,7 @@ impl OpDef for Attention {
         }
         let [d, heads, tokens, _] = q.shape.dims4();
         for (name, x) in [("k", k), ("v", v)] {
-            if !matches!(x.dtype, DType::F32 | DType::F16 | DType::Bf16) {
-                return Err(InferError::operand(name, x, "f32, f16 or bf16 elements"));
-            }
+            expect_cache(name, x)?;
         }
         let grouped = match (heads, k.shape.dim(2)) {
             (Dim::Fixed(h), Dim::Fixed(g)) => g > 0 && h % g == 0,
@@ -140,6 +143,9 @@ impl OpDef for Attention {
             case(plain.clone(), DType::F32, 64, 4, 4, 1, 700),
             case(plain.clone(), DType::F16, 128, 8, 1, 70, 200),
             case(plain.clone(), DType::F16, 80, 4, 2, 9, 65),
+            case(plain.clone(), DType::Bf16, 64, 4, 1, 2, 140),
+            case(plain.clone(), DType::Q8_0, 64, 14, 2, 1, 700).tolerance(Q8_0_TOLERANCE),
+            case(plain.clone(), DType::Q8_0, 96, 4, 2, 20, 150).tolerance(Q8_0_TOLERANCE),
             case(Attention { window: 16, ..plain.clone() }, DType::F32, 64, 4, 2, 40, 90),
             case(Attention { softcap: 3.0, scale: 2.0, ..plain.clone() }, DType::F32, 32, 4, 2, 7, 64),
             case(Attention { causal: false, ..plain.clone() }, DType::F32, 32, 4, 2, 7, 64),

@@ -1,6 +1,7 @@
 //! `full_attention`: `attention` in which every token sees every position: out[:, h, t] = Σ_j softmax_j(cap(scale · q[:, h, t] · k[:, j, g])
 //! + mask[j, t]) v[:, j, g], g = h / (heads / kv_heads); cap(x) = softcap · tanh(x / softcap) where softcap > 0.
 
+use super::attention::Q8_0_TOLERANCE;
 use super::attrs::attributes;
 use crate::ops::{Attention, BoundType, Case, InferError, OpDef, Operand, ReferenceError, TensorType, Types};
 use crate::tensor::{Bounds, DType, Dim, HostTensor, Shape, Sym};
@@ -8,7 +9,7 @@ use crate::tensor::{Bounds, DType, Dim, HostTensor, Shape, Sym};
 attributes! {
     /// matmul + scale + soft_max + matmul in one step that never stores the scores, as encoders and cross attention have it.
     ///
-    /// `q: f32[d, heads, tokens]`, `k: [d, n, kv_heads]` and `v: [d_v, n, kv_heads]` f32, f16 or bf16, an optional additive
+    /// `q: f32[d, heads, tokens]`, `k: [d, n, kv_heads]` and `v: [d_v, n, kv_heads]` f32, f16, bf16 or q8_0, an optional additive
     /// `mask: f32[n, tokens]` → f32 `[d_v, heads, tokens]`.
     pub struct FullAttention {
         /// Factor of the scores.
@@ -73,7 +74,8 @@ impl OpDef for FullAttention {
             case(plain.clone(), DType::F32, [8, 8, 8, 4], 5, 5),
             case(plain.clone(), DType::F16, [64, 64, 14, 2], 3, 130),
             case(plain.clone(), DType::F32, [64, 32, 4, 4], 1, 700),
-            case(plain, DType::Bf16, [32, 32, 2, 1], 2, 9),
+            case(plain.clone(), DType::Bf16, [32, 32, 2, 1], 2, 9),
+            case(plain, DType::Q8_0, [64, 32, 4, 2], 2, 90).tolerance(Q8_0_TOLERANCE),
             case(FullAttention { softcap: 3.0, scale: 2.0 }, DType::F32, [32, 32, 4, 2], 7, 64),
             masked,
         ]

@@ -75,21 +75,24 @@ impl OpDef for RopeKvAppend {
         let Some(Case { op: crate::ops::Op::Rope(rope), .. }) = Rope::cases().into_iter().next() else {
             return Vec::new();
         };
-        let case = |rope: Rope, kv: DType| {
+        let case = |rope: Rope, kv: DType, d: usize| {
             Case::new(
                 RopeKvAppend::from(rope),
                 vec![
-                    Operand::f32(&[16.into(), 4.into(), t]),
-                    Operand::f32(&[16.into(), 2.into(), t]),
-                    Operand::f32(&[16.into(), 2.into(), t]),
-                    Operand::typed(kv, &[16.into(), s, 2.into()]),
-                    Operand::typed(kv, &[16.into(), s, 2.into()]),
+                    Operand::f32(&[d.into(), 4.into(), t]),
+                    Operand::f32(&[d.into(), 2.into(), t]),
+                    Operand::f32(&[d.into(), 2.into(), t]),
+                    Operand::typed(kv, &[d.into(), s, 2.into()]),
+                    Operand::typed(kv, &[d.into(), s, 2.into()]),
                     Operand::i32(&[t], &[7, 8, 9]),
                     Operand::i32(&[t], &[1, 4, 0]),
                 ],
             )
             .tolerance(1e-3) // a cache of f16 may round a last bit the other way
         };
-        vec![case(rope.clone(), DType::F32), case(Rope { mode: RopeMode::Neox, n_dims: 8, ..rope }, DType::F16)]
+        let neox = |n_dims| Rope { mode: RopeMode::Neox, n_dims, ..rope.clone() };
+        // An element at the middle between two bytes may go to either.
+        let q8_0 = case(neox(32), DType::Q8_0, 32).tolerance(1.0 / 127.0);
+        vec![case(rope.clone(), DType::F32, 16), case(neox(8), DType::F16, 16), q8_0]
     }
 }

@@ -200,8 +200,12 @@ fn shrink(dump: &Dump, budget: u64, case: Case, bill: &MemoryBill) -> Result<Vec
             advice.push(format!("--gpu-layers {n} fits: {cpu} layers and their caches stay in the CPU's memory"));
         }
     }
-    if session_bill(dump, Case { kv_type: KvType::F16, ..case })?.allocated() as u64 <= budget {
-        advice.push("--kv-type f16 fits: a smaller cache".to_string());
+    for (kv_type, name) in [(KvType::F16, "f16"), (KvType::Q8_0, "q8_0")] {
+        // Some models have heads that q8_0 cannot store.
+        if session_bill(dump, Case { kv_type, ..case }).is_ok_and(|bill| bill.allocated() as u64 <= budget) {
+            advice.push(format!("--kv-type {name} fits: a smaller cache"));
+            break;
+        }
     }
     let others = (bill.allocated() - bill.weights) as u64;
     if let Some(left) = budget.checked_sub(others).filter(|&left| left > 0) {

@@ -7,6 +7,7 @@ use super::{View, Worker};
 use crate::backends::cpu::simd::attention::{self, AttentionArgs};
 use crate::graph::plan::Step;
 use crate::ops::{Attention, FullAttention, KvMask};
+use crate::tensor::quant::dequantizer;
 use crate::tensor::{Bounds, DType};
 use half::{bf16, f16};
 
@@ -196,7 +197,13 @@ unsafe fn widen(cache: &View, j: usize, g: usize, out: &mut [f32]) {
                 let row = std::slice::from_raw_parts(from as *const bf16, out.len());
                 half::slice::HalfFloatSliceExt::convert_to_f32_slice(row, out);
             }
-            _ => out.copy_from_slice(std::slice::from_raw_parts(from as *const f32, out.len())),
+            DType::F32 => out.copy_from_slice(std::slice::from_raw_parts(from as *const f32, out.len())),
+            _ => {
+                if let Some(dequantize) = dequantizer(cache.dtype) {
+                    let bytes = cache.dtype.row_bytes(out.len()).unwrap_or(0);
+                    dequantize(std::slice::from_raw_parts(from as *const u8, bytes), out);
+                }
+            }
         }
     }
 }

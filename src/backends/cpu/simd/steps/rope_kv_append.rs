@@ -1,10 +1,10 @@
 //! `rope_kv_append`: cos and sin once a token; query heads rotated in place or copied, key heads rotated on their way into the cache.
 
+use super::kv_append::store;
 use super::rope::fill_table;
 use super::{Extra, View, Worker};
 use crate::backends::cpu::simd::vector::{self, RopePairs};
 use crate::ops::{RopeKvAppend, RopeMode};
-use crate::tensor::DType;
 
 /// Scratch of a thread: cos, sin, and one rotated key.
 pub(super) fn scratch_bytes(op: &RopeKvAppend, head_dim: usize) -> usize {
@@ -46,9 +46,9 @@ pub(super) unsafe fn run(op: &RopeKvAppend, extra: &Extra, x: &[View], out: &Vie
             unsafe {
                 vector::rope(level, pairs, from, cos.as_ptr(), sin.as_ptr(), half, key.as_mut_ptr(), k.ne[0]);
                 let row = k_state.at(0, slot, head, 0);
-                vector::convert(level, DType::F32, k_state.dtype, key.as_ptr() as *const u8, row, k.ne[0]);
-                let (from, row) = (v.at(0, head, t, 0), v_state.at(0, slot, head, 0));
-                vector::convert(level, DType::F32, v_state.dtype, from as *const u8, row, v.ne[0]);
+                store(level, k_state.dtype, key.as_ptr(), row, k.ne[0]);
+                let (from, row) = (v.at(0, head, t, 0) as *const f32, v_state.at(0, slot, head, 0));
+                store(level, v_state.dtype, from, row, v.ne[0]);
             }
         }
     }
