@@ -318,6 +318,8 @@ fn bench_reports_speeds() {
         assert!(row["tokens_per_second"].as_f64().unwrap() > 0.0 && row["memory_bandwidth"].as_f64().unwrap() > 0.0);
         assert_eq!((row["samples"].as_array().unwrap().len(), &row["threads"]), (2, &1.into()));
         assert_eq!(row["bandwidth_share"].is_null(), row["n_gen"] == 0);
+        assert_eq!(row["peak_share"].is_null(), row["n_prompt"] == 0);
+        assert!(row["int8_peak"].as_f64().unwrap() > 0.0 && row["f32_peak"].as_f64().unwrap() > 0.0);
     }
     fails(&f.run("bench", &["-p", "0", "-n", "0"]), &["nothing to measure"]);
 }
@@ -339,6 +341,40 @@ fn bench_makes_a_model_of_random_weights() {
     assert!(stderr(&output).contains("note: all layers run on cpu"), "{}", stderr(&output));
     fails(&rocmforge(&["bench", "--synthetic", "llama-9b:Q8_0"]), &["llama-9b", "llama-8b"]);
     fails(&rocmforge(&["bench", "--synthetic", "tiny:Q9"]), &["Q9"]);
+}
+
+/// Two lines are answered: the test is prepared, one repetition; then stdin ends.
+#[test]
+fn bench_goes_at_the_pace_of_stdin() {
+    let args = ["bench", "--synthetic", "tiny:Q8_0", "-p", "8", "-n", "4", "-r", "3", "-t", "1", "--device", "cpu"];
+    let output = rocmforge_with_input(&[&args[..], &["--paced"]].concat(), b"\n");
+    let lines: Vec<serde_json::Value> = good(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2);
+    assert!(lines.iter().all(|line| line["test"] == "pp8" && line["threads"] == 1));
+    assert!(lines[0]["tokens_per_second"].is_null() && lines[0]["memory_bandwidth"].is_null());
+    for key in ["tokens_per_second", "memory_bandwidth", "int8_peak", "peak_share"] {
+        assert!(lines[1][key].as_f64().unwrap() > 0.0, "{key}");
+    }
+    let output = rocmforge_with_input(&[&args[..], &["--paced"]].concat(), &[b'\n'; 8]);
+    let lines = good(&output).lines().filter(|line| line.contains("tg4")).count();
+    assert_eq!(lines, 4);
+}
+
+#[test]
+fn a_model_of_random_weights_is_written_and_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("random.gguf");
+    good(&rocmforge(&["synthetic", "tiny:Q4_K_M", text(&path)]));
+    let report = json(&rocmforge(&["inspect", text(&path), "--json"]));
+    assert_eq!(report["tensors"].as_array().unwrap().len(), 38);
+    let piped = rocmforge(&["synthetic", "tiny:Q4_K_M", "-"]);
+    assert_eq!(piped.stdout, std::fs::read(&path).unwrap());
+    let ids = folder.path().join("ids");
+    std::fs::write(&ids, "1 2 3").unwrap();
+    let args = ["generate", "-m", text(&path), "--ids", text(&ids), "-n", "2", "--device", "cpu", "--json"];
+    assert_eq!(json(&rocmforge(&args))["ids"].as_array().map(Vec::len), Some(2));
+    fails(&rocmforge(&["synthetic", "tiny:Q4_0", text(folder.path())]), &["directory"]);
+    fails(&rocmforge(&["synthetic", "huge:Q4_0", text(&path)]), &["huge", "llama-8b"]);
 }
 
 #[test]

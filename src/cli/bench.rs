@@ -3,13 +3,14 @@
 use super::args::{self, DeviceArgs, FileArgs, KvTypeArg, ModelArgs, positive, threads};
 use super::io::Output;
 use super::{Failure, format, interrupt};
-use crate::engine::{self, BenchResult, BenchTest, EngineError, Model, Session, SessionOptions};
+use crate::engine::{self, BenchResult, BenchTest, EngineError, Model, Roofline, Session, SessionOptions};
 use crate::models::synthetic::{Synthetic, SyntheticError};
+use crate::tensor::Bounds;
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Bytes that the bandwidth is measured on: many times any cache.
 const BANDWIDTH_BUFFER: usize = 1 << 30;
@@ -22,8 +23,9 @@ the cache before. Each test runs once uncounted, then -r times. Numbers can be l
 --synthetic makes a model of random weights in memory instead of reading one: llama-8b, llama-1b or qwen2.5-0.5b in any
 type or mix of `rocmforge quantize`.
 
-The share of bandwidth is the weights that a decoded token reads, times tokens a second, over the memory bandwidth that
-the same number of threads measured just before on a buffer of 1 GiB. A model that fits into the caches can exceed it.
+The share of a decode test is the weights that a token reads, times tokens a second, over the memory bandwidth that the
+same number of threads measured just before on a buffer of 1 GiB. A model that fits into the caches can exceed it. The
+share of a prompt is that of the products with weights in the operations that as many threads can do, also measured.
 
 Examples:
   rocmforge bench -m model.gguf
@@ -61,6 +63,10 @@ pub struct BenchArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Wait for a line on stdin before each test and each repetition, measure the machine's limits again, and print a line of JSON
+    /// after each: for a script that measures another program in turn
+    #[arg(long, conflicts_with = "json")]
+    paced: bool,
 }
 
 /// [`ModelArgs`] without the threads, which are a list here.
@@ -72,6 +78,12 @@ pub struct BenchModelArgs {
     /// The device.
     #[command(flatten)]
     device: DeviceArgs,
+}
+
+/// Where results go.
+struct Report<'a> {
+    rows: &'a mut Vec<Row>,
+    out: &'a mut Output,
 }
 
 #[derive(Serialize)]
@@ -101,6 +113,27 @@ struct Row {
     memory_bandwidth: Option<f64>,
     /// Bytes of weights a second over the memory bandwidth, by the median; decode only.
     bandwidth_share: Option<f64>,
+    /// Operations a second of as many threads, in dot products of bytes.
+    int8_peak: Option<f64>,
+    /// Operations a second of as many threads, on f32.
+    f32_peak: Option<f64>,
+    /// The least time that products with weights take at these peaks over the time that the test took, by the median; prompts only.
+    peak_share: Option<f64>,
+}
+
+/// A line of `--paced`: a test that is prepared, or a repetition.
+#[derive(Serialize)]
+struct Sample {
+    test: String,
+    threads: usize,
+    /// Null for a test that is prepared.
+    tokens_per_second: Option<f64>,
+    bytes_per_token: u64,
+    memory_bandwidth: Option<f64>,
+    bandwidth_share: Option<f64>,
+    int8_peak: Option<f64>,
+    f32_peak: Option<f64>,
+    peak_share: Option<f64>,
 }
 
 /// Runs it.
@@ -127,17 +160,18 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
         };
         let loaded = start.elapsed().as_secs_f64();
         eprintln!("weights ready after {loaded:.2} s");
-        bench_model(&args, &model, &session, &tests, loaded, &mut rows)?;
+        bench_model(&args, &model, &session, &tests, loaded, &mut Report { rows: &mut rows, out: &mut out })?;
     }
     if args.json {
         out.json(&rows)?;
-    } else {
+    } else if !args.paced {
         out.line(table(&rows))?;
     }
     out.finish()
 }
 
-fn synthetic(name: &str) -> Result<Synthetic, Failure> {
+/// The model of random weights of this name.
+pub(super) fn synthetic(name: &str) -> Result<Synthetic, Failure> {
     let start = Instant::now();
     let data = Synthetic::new(name).map_err(|error| {
         let failure = Failure::new(&error);
@@ -180,37 +214,136 @@ fn bench_model(
     session: &SessionOptions,
     tests: &[(BenchTest, usize)],
     load_seconds: f64,
-    rows: &mut Vec<Row>,
+    report: &mut Report<'_>,
 ) -> Result<(), Failure> {
     let mut session = Session::new(model, session)?;
-    // The bandwidth of the processor says something about what it runs alone.
-    let bandwidth = match model.placement().stages.as_slice() {
-        [(device, _)] if device.threads > 0 => {
-            eprintln!("measuring memory bandwidth with {} threads …", device.threads);
-            engine::read_bandwidth(device.threads, BANDWIDTH_BUFFER)
-        }
-        _ => None,
-    };
+    if args.paced {
+        return paced(args, model, &mut session, tests, report.out);
+    }
+    eprintln!("measuring the machine …");
+    let limits = limits(model);
     for &(test, depth) in tests {
         eprintln!("{} …", test.name(depth));
-        let result = engine::bench(&mut session, test, depth, args.repetitions).map_err(|error| match error {
-            EngineError::Cancelled => Failure::Interrupted("while speed was measured"),
-            error => error.into(),
-        })?;
-        rows.push(row(model, &result, bandwidth, load_seconds));
+        let result = engine::bench(&mut session, test, depth, args.repetitions).map_err(interrupted)?;
+        report.rows.push(row(args, model, &result, limits, load_seconds)?);
     }
     Ok(())
 }
 
-fn row(model: &Model, result: &BenchResult, bandwidth: Option<f64>, load_seconds: f64) -> Row {
+fn interrupted(error: EngineError) -> Failure {
+    match error {
+        EngineError::Cancelled => Failure::Interrupted("while speed was measured"),
+        error => error.into(),
+    }
+}
+
+/// The limits of the processor, which say something about what it runs alone.
+fn limits(model: &Model) -> Option<Roofline> {
+    match model.placement().stages.as_slice() {
+        [(device, _)] if device.threads > 0 => Roofline::measure(device.threads, BANDWIDTH_BUFFER),
+        _ => None,
+    }
+}
+
+/// The tests at the pace of stdin, to its end.
+fn paced(
+    args: &BenchArgs,
+    model: &Model,
+    session: &mut Session,
+    tests: &[(BenchTest, usize)],
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let mut open = true;
+    for &(test, depth) in tests.iter() {
+        let mut limits = None;
+        let mut failed = None;
+        let mut next = |time| {
+            let told = sample(args, model, test, depth, time, limits)
+                .map_err(Failure::from)
+                .and_then(|sample| out.json_line(&sample));
+            failed = told.err();
+            open = failed.is_none() && std::io::stdin().read_line(&mut String::new()).is_ok_and(|n| n > 0);
+            limits = open.then(|| self::limits(model)).flatten();
+            open
+        };
+        engine::bench_paced(session, test, depth, args.repetitions, &mut next).map_err(interrupted)?;
+        if let Some(failure) = failed {
+            return Err(failure);
+        }
+        if !open {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn sample(
+    args: &BenchArgs,
+    model: &Model,
+    test: BenchTest,
+    depth: usize,
+    time: Option<Duration>,
+    limits: Option<Roofline>,
+) -> Result<Sample, EngineError> {
+    let speed = time.map(|time| test.tokens() as f64 / time.as_secs_f64().max(1e-9));
+    let shares = shares(args, model, test, depth, speed.unwrap_or(0.0), limits)?;
+    Ok(Sample {
+        test: test.name(depth),
+        threads: model.threads(),
+        tokens_per_second: speed,
+        bytes_per_token: model.bytes_per_token(),
+        memory_bandwidth: limits.map(|l| l.bandwidth),
+        bandwidth_share: shares.memory.filter(|_| speed.is_some()),
+        int8_peak: limits.map(|l| l.int8),
+        f32_peak: limits.map(|l| l.f32),
+        peak_share: shares.arithmetic.filter(|_| speed.is_some()),
+    })
+}
+
+/// What a speed is of the machine's limits.
+struct Shares {
+    memory: Option<f64>,
+    arithmetic: Option<f64>,
+}
+
+fn shares(
+    args: &BenchArgs,
+    model: &Model,
+    test: BenchTest,
+    depth: usize,
+    speed: f64,
+    limits: Option<Roofline>,
+) -> Result<Shares, EngineError> {
+    let mut shares = Shares { memory: None, arithmetic: None };
+    let Some(limits) = limits else { return Ok(shares) };
+    match test {
+        BenchTest::Decode(_) => shares.memory = Some(model.bytes_per_token() as f64 * speed / limits.bandwidth),
+        BenchTest::Prompt(n) => {
+            let options = SessionOptions { context: depth + n, chunk: args.chunk, ..SessionOptions::default() };
+            let (context, chunk) = options.sizes(model.config())?;
+            let chunk = chunk.min(n);
+            let plans = model.plans(Bounds { t: chunk, s: context, r: 1 }, args.kv_type.into())?;
+            let least: f64 = plans.iter().map(|plan| limits.products(plan)).sum();
+            shares.arithmetic = Some(least / chunk as f64 * speed);
+        }
+    }
+    Ok(shares)
+}
+
+fn row(
+    args: &BenchArgs,
+    model: &Model,
+    result: &BenchResult,
+    limits: Option<Roofline>,
+    load_seconds: f64,
+) -> Result<Row, EngineError> {
     let (n_prompt, n_gen) = match result.test {
         BenchTest::Prompt(n) => (n, 0),
         BenchTest::Decode(n) => (0, n),
     };
-    let bytes_per_token = model.bytes_per_token();
-    let share = |bandwidth: f64| bytes_per_token as f64 * result.median() / bandwidth;
+    let shares = shares(args, model, result.test, result.depth, result.median(), limits)?;
     let names: Vec<&str> = model.placement().stages.iter().map(|(device, _)| device.name.as_str()).collect();
-    Row {
+    Ok(Row {
         model: model.config().name.clone(),
         architecture: model.config().architecture.clone(),
         device: model.device(),
@@ -227,15 +360,18 @@ fn row(model: &Model, result: &BenchResult, bandwidth: Option<f64>, load_seconds
         tokens_per_second_stddev: result.standard_deviation(),
         tokens_per_second_median: result.median(),
         samples: result.speeds(),
-        bytes_per_token,
-        memory_bandwidth: bandwidth,
-        bandwidth_share: bandwidth.filter(|_| n_gen > 0).map(share),
-    }
+        bytes_per_token: model.bytes_per_token(),
+        memory_bandwidth: limits.map(|l| l.bandwidth),
+        bandwidth_share: shares.memory,
+        int8_peak: limits.map(|l| l.int8),
+        f32_peak: limits.map(|l| l.f32),
+        peak_share: shares.arithmetic,
+    })
 }
 
 fn table(rows: &[Row]) -> Table {
     let mut table = Table::new();
-    let head = ["model", "device", "threads", "test", "tokens/s", "median", "weights/token", "memory", "share"];
+    let head = ["model", "device", "threads", "test", "tokens/s", "median", "weights/token", "limit", "share"];
     table.load_preset(presets::UTF8_BORDERS_ONLY).set_header(head);
     for row in rows {
         table.add_row([
@@ -246,8 +382,8 @@ fn table(rows: &[Row]) -> Table {
             format!("{:.2} ± {:.2}", row.tokens_per_second, row.tokens_per_second_stddev),
             format!("{:.2}", row.tokens_per_second_median),
             format::bytes(row.bytes_per_token),
-            row.memory_bandwidth.map_or(String::new(), |b| format!("{:.1} GB/s", b / 1e9)),
-            row.bandwidth_share.map_or(String::new(), |share| format!("{:.1} %", share * 100.0)),
+            limit(row),
+            row.bandwidth_share.or(row.peak_share).map_or(String::new(), |share| format!("{:.1} %", share * 100.0)),
         ]);
     }
     for column in [2, 4, 5, 6, 7, 8] {
@@ -256,4 +392,13 @@ fn table(rows: &[Row]) -> Table {
         }
     }
     table
+}
+
+/// The limit that a share is of.
+fn limit(row: &Row) -> String {
+    match (row.bandwidth_share, row.memory_bandwidth, row.int8_peak) {
+        (Some(_), Some(bandwidth), _) => format!("{:.1} GB/s", bandwidth / 1e9),
+        (None, _, Some(peak)) => format!("{:.0} Gop/s", peak / 1e9),
+        _ => String::new(),
+    }
 }

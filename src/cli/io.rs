@@ -106,6 +106,13 @@ impl Output {
         self.line(to_json(value)?)
     }
 
+    /// Writes a value as JSON on one line, now.
+    pub fn json_line(&mut self, value: &impl serde::Serialize) -> Result<(), Failure> {
+        let json = serde_json::to_string(value).map_err(|error| Failure::new(format!("cannot make JSON: {error}")))?;
+        self.line(json)?;
+        self.flush()
+    }
+
     /// Writes what is not yet written.
     pub fn flush(&mut self) -> Result<(), Failure> {
         self.writer.flush().map_err(|error| self.failure(error))

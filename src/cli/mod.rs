@@ -20,6 +20,7 @@ mod progress;
 pub mod quantize;
 pub mod sampling;
 mod source;
+pub mod synthetic;
 pub mod tokenize;
 pub mod verify;
 

@@ -128,7 +128,8 @@ fn show(plan: &QuantizePlan) -> Result<(), Failure> {
     out.finish()
 }
 
-fn failure(error: QuantizeError, out: &Path) -> Failure {
+/// What went wrong, with what the user can do about it.
+pub(super) fn failure(error: QuantizeError, out: &Path) -> Failure {
     let failure = Failure::new(&error);
     match error {
         QuantizeError::Cancelled => Failure::Interrupted("while the file was quantized; nothing was written"),

@@ -94,6 +94,21 @@ pub fn bench(
     depth: usize,
     repetitions: usize,
 ) -> Result<BenchResult, EngineError> {
+    bench_paced(session, test, depth, repetitions, &mut |_| true)
+}
+
+/// [`bench`] at the caller's pace: `next` is called when the test is prepared, with nothing, and after each repetition, with its time.
+/// The session does nothing while it runs, and stops where it returns `false`.
+///
+/// # Errors
+/// As [`bench`].
+pub fn bench_paced(
+    session: &mut Session,
+    test: BenchTest,
+    depth: usize,
+    repetitions: usize,
+    next: &mut dyn FnMut(Option<Duration>) -> bool,
+) -> Result<BenchResult, EngineError> {
     let refuse = |name, reason: &str| Err(EngineError::Option { name, reason: reason.to_string() });
     if repetitions == 0 {
         return refuse("repetitions", "there must be at least one");
@@ -131,8 +146,10 @@ pub fn bench(
                 }
             },
         }
-        if repetition > 0 {
-            times.push(start.elapsed());
+        let time = (repetition > 0).then(|| start.elapsed());
+        times.extend(time);
+        if !next(time) {
+            break;
         }
     }
     Ok(BenchResult { test, depth, times, on_device })

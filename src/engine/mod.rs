@@ -16,7 +16,7 @@ mod target;
 mod verify;
 
 pub use crate::backends::BackendError;
-pub use bench::{BenchResult, BenchTest, bench, read_bandwidth};
+pub use bench::{BenchResult, BenchTest, bench, bench_paced, read_bandwidth};
 pub use devices::{DeviceReport, devices};
 pub use error::EngineError;
 pub use generate::{FinishReason, GenerateOptions, Generator, Piece, Summary};

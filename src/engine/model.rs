@@ -219,7 +219,7 @@ impl Model {
     /// If the file has none or its vocabulary is broken.
     pub fn tokenizer(&self) -> Result<&Tokenizer, EngineError> {
         let meta = self.header().metadata();
-        if meta.get("tokenizer.ggml.model").is_none() {
+        if matches!(meta.str("tokenizer.ggml.model"), Ok(None | Some("no_vocab" | "none"))) {
             return Err(EngineError::NoTokenizer);
         }
         let made = self.inner.tokenizer.get_or_init(|| Tokenizer::from_gguf(meta));

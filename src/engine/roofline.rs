@@ -3,7 +3,7 @@
 use super::read_bandwidth;
 use crate::backends::cpu::simd::Level;
 use crate::backends::cpu::simd::peak::{Arithmetic, spin};
-use crate::graph::plan::Step;
+use crate::graph::plan::{Plan, Step};
 use crate::tensor::DType;
 use std::sync::Barrier;
 use std::thread;
@@ -36,19 +36,34 @@ impl Roofline {
         Some(Roofline { bandwidth, f32: peak(threads, Arithmetic::F32)?, int8: peak(threads, Arithmetic::Int8)? })
     }
 
+    /// The least seconds that the products with weights of a plan take, as if all their operands were at hand.
+    pub fn products(&self, plan: &Plan) -> f64 {
+        let products = plan.steps.iter().filter(|step| multiplies_weights(step));
+        products.map(|step| self.arithmetic(step)).sum()
+    }
+
+    /// The least seconds that the operations of a step take.
+    fn arithmetic(&self, step: &Step) -> f64 {
+        step.flops as f64 / if multiplies_bytes(step) { self.int8 } else { self.f32 }
+    }
+
     /// The least seconds that a step can take, and why. Bytes that are in a cache may take less.
     pub fn least(&self, step: &Step) -> (f64, Limit) {
         let memory = (step.bytes_read + step.bytes_written) as f64 / self.bandwidth;
-        let compute = step.flops as f64 / if multiplies_bytes(step) { self.int8 } else { self.f32 };
+        let compute = self.arithmetic(step);
         if memory >= compute { (memory, Limit::Memory) } else { (compute, Limit::Compute) }
     }
+}
+
+fn multiplies_weights(step: &Step) -> bool {
+    (0..step.operands.len()).any(|slot| step.op.is_matmul_weight(slot))
 }
 
 /// Whether a step's products are of quantized activations.
 fn multiplies_bytes(step: &Step) -> bool {
     let rounded = |(name, value): &(&str, crate::ops::AttrValue)| *name == "activation" && value.to_string() != "f32";
-    let matmul = (0..step.operands.len()).any(|slot| step.op.is_matmul_weight(slot));
-    matmul && (step.op.attrs().iter().any(rounded) || step.operands.iter().any(|o| o.ty.dtype == DType::Q8A))
+    multiplies_weights(step)
+        && (step.op.attrs().iter().any(rounded) || step.operands.iter().any(|o| o.ty.dtype == DType::Q8A))
 }
 
 /// Operations a second that `threads` threads reach together: the best of several passes.

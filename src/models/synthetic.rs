@@ -1,17 +1,20 @@
-//! [`Synthetic`]: a model of a known shape with random weights, made in memory. It measures speed and says nothing sensible.
+//! [`Synthetic`]: a model of a known shape with random weights, made in memory and written to a file where another program shall read
+//! it. It measures speed and says nothing sensible.
 //!
 //! Weights are normally distributed with standard deviation 0.02, quantized by the type's own quantizer, so every block is one that
 //! a file could have. What is quantized is a bank of some thousand blocks for each type; a pool draws from the bank at random until it
 //! is as large as the largest tensor of the type, and tensors are ranges of the pool. So a model of 5 GB takes under 1 GB and a second.
 
 use super::gguf::{GgufError, Header, Value, Writer};
-use super::quantize::{Quantization, QuantizationNameError, QuantizeError, QuantizeOptions, QuantizePlan};
+use super::quantize::{Quantization, QuantizationNameError, QuantizeError, QuantizeOptions, QuantizePlan, write_new};
 use crate::tensor::DType;
 use crate::tensor::quant::{QuantError, quantize_row};
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
 use rayon::prelude::*;
 use std::collections::HashMap;
+use std::io::Write;
+use std::path::Path;
 
 /// The shape of a model.
 #[derive(Clone, Copy, Debug)]
@@ -181,6 +184,41 @@ impl Synthetic {
         let bytes: &[u8] = bytemuck::cast_slice(pool);
         bytes.get(start..)?.get(..usize::try_from(tensor.bytes).ok()?)
     }
+
+    /// Writes it as a GGUF file and returns the output, flushed. `progress` gets bytes of the tensors done and in all; it returns
+    /// `false` to cancel.
+    ///
+    /// # Errors
+    /// [`QuantizeError::Cancelled`], or [`QuantizeError::Gguf`] with the output's error.
+    pub fn write<W: Write>(&self, out: W, progress: &mut dyn FnMut(u64, u64) -> bool) -> Result<W, QuantizeError> {
+        const PIECE: usize = 16 << 20;
+        let mut writer = Writer::with_metadata(self.header.metadata())?;
+        for tensor in self.header.tensors() {
+            writer.tensor(&tensor.name, tensor.dtype, &tensor.shape)?;
+        }
+        let mut writer = writer.start(out)?;
+        let total = self.header.tensors().iter().map(|tensor| tensor.bytes).sum();
+        let mut done = 0;
+        for tensor in self.header.tensors() {
+            let bytes = self.bytes(&tensor.name).expect("every tensor of the header has bytes");
+            for piece in bytes.chunks(PIECE) {
+                writer.write(piece)?;
+                done += piece.len() as u64;
+                if !progress(done, total) {
+                    return Err(QuantizeError::Cancelled);
+                }
+            }
+        }
+        Ok(writer.finish()?)
+    }
+
+    /// [`Synthetic::write`] into a file, which appears under its name only when it is complete.
+    ///
+    /// # Errors
+    /// Those of [`Synthetic::write`], or the file system's.
+    pub fn write_file(&self, path: &Path, progress: &mut dyn FnMut(u64, u64) -> bool) -> Result<(), QuantizeError> {
+        write_new(path, None, |out| self.write(out, progress))
+    }
 }
 
 fn is_norm(name: &str) -> bool {
@@ -207,6 +245,7 @@ fn describe(preset: &Preset, mix: &Quantization, matrix: impl Fn(&str) -> DType)
     writer.set("general.architecture", architecture)?;
     writer.set("general.name", format!("{} {} of random weights", preset.name, mix.name).as_str())?;
     writer.set("general.file_type", Value::U32(mix.file_type))?;
+    writer.set("tokenizer.ggml.model", "no_vocab")?;
     for (key, size) in [
         ("block_count", preset.layers),
         ("context_length", 32768),
@@ -294,6 +333,7 @@ fn normal(random: &mut Pcg64, n: usize) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::gguf::Gguf;
     use crate::models::{GraphOptions, build};
     use crate::tensor::Bounds;
     use crate::tensor::quant::dequantize_row;
@@ -317,6 +357,26 @@ mod tests {
                 assert!(good, "{} {}: {mean} ± {deviation}", tensor.name, tensor.dtype);
             }
         }
+    }
+
+    #[test]
+    fn a_written_file_has_the_same_tensors() {
+        let model = Synthetic::new("tiny:Q4_K_M").unwrap();
+        let mut calls = Vec::new();
+        let file = model
+            .write(Vec::new(), &mut |done, total| {
+                calls.push((done, total));
+                true
+            })
+            .unwrap();
+        let total: u64 = model.header().tensors().iter().map(|t| t.bytes).sum();
+        assert_eq!(calls.last(), Some(&(total, total)));
+        let gguf = Gguf::from_bytes(file).unwrap();
+        assert_eq!(gguf.tensors().len(), model.header().tensors().len());
+        for tensor in gguf.tensors() {
+            assert_eq!(Some(gguf.data(tensor)), model.bytes(&tensor.name), "{}", tensor.name);
+        }
+        assert!(matches!(model.write(Vec::new(), &mut |_, _| false), Err(QuantizeError::Cancelled)));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod write;
 
 pub use mix::{Quantization, QuantizationNameError};
 pub use plan::{PlannedTensor, QuantizeOptions, QuantizePlan};
+pub(crate) use write::write_new;
 pub use write::{quantize, quantize_file};
 
 use super::gguf::{GgufError, MetadataError};

@@ -73,9 +73,21 @@ pub fn quantize_file(
     path: &Path,
     progress: &mut dyn FnMut(u64, u64) -> bool,
 ) -> Result<(), QuantizeError> {
-    let target = target(path, source.path())?;
+    write_new(path, source.path(), |out| quantize(source, plan, threads, out, progress))
+}
+
+/// Writes a file that appears under its name only when `write` has written all of it. `source` is a file that it must not be.
+///
+/// # Errors
+/// Those of `write`; [`QuantizeError::Io`] if the file cannot be made, [`QuantizeError::NotAFile`], [`QuantizeError::SameFile`].
+pub(crate) fn write_new(
+    path: &Path,
+    source: Option<&Path>,
+    write: impl FnOnce(BufWriter<File>) -> Result<BufWriter<File>, QuantizeError>,
+) -> Result<(), QuantizeError> {
+    let target = target(path, source)?;
     let (file, temporary) = Temporary::create(&target)?;
-    let out = quantize(source, plan, threads, BufWriter::with_capacity(1 << 20, file), progress)?;
+    let out = write(BufWriter::with_capacity(1 << 20, file))?;
     // Some file systems report a full disk only now.
     out.get_ref().sync_all().map_err(|error| QuantizeError::Io { doing: "write", path: target.clone(), error })?;
     drop(out);
