@@ -16,7 +16,21 @@ use rocmforge::tensor::quant::quantize_row;
 use std::hint::black_box;
 use std::time::Duration;
 
-const TYPES: [DType; 10] = [
+const TYPES: [DType; 24] = [
+    DType::Q2K,
+    DType::Q3K,
+    DType::Tq1_0,
+    DType::Tq2_0,
+    DType::Q1_0,
+    DType::Q2_0,
+    DType::Nvfp4,
+    DType::Iq1S,
+    DType::Iq1M,
+    DType::Iq2Xxs,
+    DType::Iq2Xs,
+    DType::Iq2S,
+    DType::Iq3Xxs,
+    DType::Iq3S,
     DType::Q4_0,
     DType::Q8_0,
     DType::Q4K,

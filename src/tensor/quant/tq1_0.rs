@@ -34,19 +34,28 @@ assert_layout!(BlockTq1_0, Tq1_0, 256);
 /// Runs of bytes and the values they hold: digit `n` of byte `m` is value `first + n · bytes.len() + m`.
 const RUNS: [(std::ops::Range<usize>, usize); 3] = [(0..32, 0), (32..48, 160), (48..52, 240)];
 
+impl BlockTq1_0 {
+    /// The digits of all values, 0 to 2.
+    pub fn digits(&self) -> [u8; 256] {
+        let mut all = [0; 256];
+        let bytes = bytemuck::bytes_of(self);
+        for (run, first) in RUNS {
+            let digits = all[first..].chunks_exact_mut(run.len()).take(5);
+            for (digits, power) in digits.zip([1u8, 3, 9, 27, 81]) {
+                for (digit, b) in digits.iter_mut().zip(&bytes[run.clone()]) {
+                    *digit = ((u16::from(b.wrapping_mul(power)) * 3) >> 8) as u8;
+                }
+            }
+        }
+        all
+    }
+}
+
 impl Block<256> for BlockTq1_0 {
     fn dequantize(&self, y: &mut [f32; 256]) {
         let d = self.d.to_f32();
-        let bytes = bytemuck::bytes_of(self);
-        for (run, first) in RUNS {
-            let stride = run.len();
-            let digits = y[first..].chunks_exact_mut(stride).take(5);
-            for (y, power) in digits.zip([1u8, 3, 9, 27, 81]) {
-                for (y, b) in y.iter_mut().zip(&bytes[run.clone()]) {
-                    let digit = (u16::from(b.wrapping_mul(power)) * 3) >> 8;
-                    *y = f32::from(digit as i8 - 1) * d;
-                }
-            }
+        for (y, digit) in y.iter_mut().zip(self.digits()) {
+            *y = f32::from(digit as i8 - 1) * d;
         }
     }
 }

@@ -19,8 +19,10 @@
 //! | iq4_xs | 256 | d h, 32 unused, 8 × 16 scales, 8 × nibbles |
 //! | q6_K | 256 | d h, 32 unused, 16 × 16 scales, 8 × (nibbles, 2 vectors with upper bits of quads 0–3 and 4–7) |
 //!
-//! Other types stay row-major as in the file; their kernels dequantize rows as they go. The layout, and so the size, does not
-//! depend on the instruction set.
+//! The types below four bits and the codebook types stand in [`low_bits`]. Other types stay row-major as in the file; their
+//! kernels dequantize rows as they go. The layout, and so the size, does not depend on the instruction set.
+
+mod low_bits;
 
 use super::lanes::LANES;
 use super::memory::{AlignedBuf, AllocError};
@@ -87,7 +89,7 @@ const fn group(dtype: DType) -> Option<(usize, usize)> {
         DType::Q5K => (8, 64 + 256 + 8 * 320),
         DType::Iq4Xs => (8, 64 + 128 + 8 * 256),
         DType::Q6K => (8, 64 + 256 + 8 * 384),
-        _ => return None,
+        other => return low_bits::group(other),
     })
 }
 
@@ -367,7 +369,7 @@ fn pack_blocks(dtype: DType, row: &[u8], r: usize, panel: &mut [u8]) {
                 }
             }
             DType::Q6K => pack_q6_k(src, r, dst),
-            _ => unreachable!("`group` has just these types"),
+            _ => low_bits::pack(dtype, src, r, dst),
         }
     }
 }

@@ -1,11 +1,12 @@
 //! How packed blocks of 32 weights of each integer type become vectors: [`Format`], one small type a layout.
 //!
-//! A weight is `a·(q − zero)` ([`SCALE`]), `a·q + b` ([`MINIMUM`]), or `a·(q − zero)` with `a` for the first and `b` for the second 16
-//! ([`HALVES`]). `zero` is `2^(BITS−1)`. Where the instruction set multiplies full bytes ([`Simd::SHIFTED`]), weights with a zero
+//! A weight is `a·(q − zero)` ([`SCALE`]), `a·q + b` ([`MINIMUM`]), `a·(q − zero)` with `a` for the first and `b` for the second 16
+//! ([`HALVES`]), or `a·q + m₀` and `b·q + m₁` for the halves ([`HALF_MINIMUMS`]). `zero` is `2^(BITS−1)`. Where the instruction set multiplies full bytes ([`Simd::SHIFTED`]), weights with a zero
 //! are shifted up to eight bits, so that their zero is 128 and one stored activation sum serves all; the result is scaled
 //! back by [`Format::result_scale`], a power of two.
 
 use super::super::lanes::{Quads, Simd};
+use crate::tensor::DType;
 use std::marker::PhantomData;
 
 /// One scale a block.
@@ -14,9 +15,11 @@ pub(super) const SCALE: u8 = 0;
 pub(super) const MINIMUM: u8 = 1;
 /// A scale for each half of a block.
 pub(super) const HALVES: u8 = 2;
+/// A scale and an additive minimum for each half of a block.
+pub(super) const HALF_MINIMUMS: u8 = 3;
 
 pub(super) trait Format: 'static {
-    /// [`SCALE`], [`MINIMUM`] or [`HALVES`].
+    /// [`SCALE`], [`MINIMUM`], [`HALVES`] or [`HALF_MINIMUMS`].
     const MODE: u8;
     /// Bits of a weight.
     const BITS: u32;
@@ -27,11 +30,18 @@ pub(super) trait Format: 'static {
     /// Whether quads are loaded alike ([`Quads::UNIFORM`]).
     const UNIFORM: bool = false;
 
+    /// What is to be done once before quads of a group are loaded: what it writes into the room, `quad` gets.
+    ///
+    /// # Safety
+    /// `group` points to a whole group, `room` to [`ROOM`] bytes.
+    #[inline(always)]
+    unsafe fn open<S: Simd>(_s: S, _group: *const u8, _room: *mut u8) {}
+
     /// Quad `i` of block `j` of a group.
     ///
     /// # Safety
-    /// `group` points to a whole group; `j < GROUP`, `i < 8`.
-    unsafe fn quad<S: Simd>(s: S, group: *const u8, j: usize, i: usize) -> S::I;
+    /// `group` points to a whole group that was opened into this room; `j < GROUP`, `i < 8`.
+    unsafe fn quad<S: Simd>(s: S, group: *const u8, j: usize, i: usize, room: *const u8) -> S::I;
 
     /// The factors `a` and `b` of block `j` of a group; `b` is not used if the mode is [`SCALE`].
     ///
@@ -39,10 +49,38 @@ pub(super) trait Format: 'static {
     /// `group` points to a whole group; `j < GROUP`.
     unsafe fn factors<S: Simd>(s: S, group: *const u8, j: usize) -> [S::F; 2];
 
+    /// The minimums of the halves of block `j`, with [`HALF_MINIMUMS`].
+    ///
+    /// # Safety
+    /// As for `factors`.
+    #[inline(always)]
+    unsafe fn minimums<S: Simd>(s: S, _group: *const u8, _j: usize) -> [S::F; 2] {
+        [s.splat(0.0); 2]
+    }
+
     /// What results are multiplied with at the end.
     #[inline(always)]
     fn result_scale<S: Simd>() -> f32 {
-        if S::SHIFTED && Self::MODE != MINIMUM { 1.0 / (1 << (8 - Self::BITS)) as f32 } else { 1.0 }
+        if S::SHIFTED && matches!(Self::MODE, SCALE | HALVES) { 1.0 / (1 << (8 - Self::BITS)) as f32 } else { 1.0 }
+    }
+}
+
+/// Bytes that [`Format::open`] may write: 256 weights of 16 rows.
+pub(super) const ROOM: usize = 4096;
+
+/// The room of a kernel.
+#[repr(C, align(64))]
+pub(super) struct Room(std::mem::MaybeUninit<[u8; ROOM]>);
+
+impl Room {
+    #[inline(always)]
+    pub(super) fn new() -> Room {
+        Room(std::mem::MaybeUninit::uninit())
+    }
+
+    #[inline(always)]
+    pub(super) fn as_mut_ptr(&mut self) -> *mut u8 {
+        self.0.as_mut_ptr().cast()
     }
 }
 
@@ -51,6 +89,8 @@ pub(super) struct Block<F> {
     pub group: *const u8,
     /// Which block of the group.
     pub j: usize,
+    /// The room into which the group was opened.
+    pub room: *const u8,
     pub format: PhantomData<F>,
 }
 
@@ -68,7 +108,7 @@ impl<S: Simd, F: Format> Quads<S> for Block<F> {
     #[inline(always)]
     unsafe fn quad(&self, s: S, i: usize) -> S::I {
         // SAFETY: who makes a block has its group; the caller's promise.
-        unsafe { F::quad(s, self.group, self.j, i) }
+        unsafe { F::quad(s, self.group, self.j, i, self.room) }
     }
 }
 
@@ -76,8 +116,11 @@ const LOW: i32 = 0x0f0f_0f0f;
 const HIGH: i32 = 0xf0f0_f0f0u32 as i32;
 
 /// Quad `i` of four-bit weights as they are.
+///
+/// # Safety
+/// 256 bytes are readable at `p`.
 #[inline(always)]
-unsafe fn nibble<S: Simd>(s: S, p: *const u8, i: usize) -> S::I {
+pub(super) unsafe fn nibble<S: Simd>(s: S, p: *const u8, i: usize) -> S::I {
     // SAFETY: the caller has 256 bytes at p.
     let w = unsafe { s.load_bytes(p.add(64 * (i % 4))) };
     s.and(if i < 4 { w } else { s.shr::<4>(w) }, s.splat_i(LOW))
@@ -142,7 +185,7 @@ macro_rules! format {
             const GROUP_BYTES: usize = $bytes;
 
             #[inline(always)]
-            unsafe fn quad<S: Simd>($s: S, $p: *const u8, $j: usize, $i: usize) -> S::I {
+            unsafe fn quad<S: Simd>($s: S, $p: *const u8, $j: usize, $i: usize, _room: *const u8) -> S::I {
                 // SAFETY: all addresses are within the group, whose layout stands in `packed`.
                 unsafe { $quad }
             }
@@ -155,6 +198,7 @@ macro_rules! format {
         }
     };
 }
+pub(super) use format;
 
 format! {
     Q8_0: SCALE, 8 bits, 2 blocks in 1088;
@@ -272,49 +316,67 @@ format! {
     factors |s, p, j| mx_factors(s, p, j)
 }
 
-/// Unpacked blocks: eight quads, the factor `a`, and unless the mode is [`SCALE`] the factor `b`. A panel is unpacked once for
-/// many tokens.
+/// Unpacked blocks: eight quads, the factor `a`, unless the mode is [`SCALE`] the factor `b`, and with [`HALF_MINIMUMS`] two
+/// minimums. A panel is unpacked once for many tokens.
 pub(super) struct Tile<const MODE: u8, const BITS: u32>;
 
 /// Bytes of an unpacked block; room for both factors whatever the mode.
-pub(super) const TILE_BLOCK: usize = 640;
+pub(super) const fn tile_block(mode: u8) -> usize {
+    if mode == HALF_MINIMUMS { 768 } else { 640 }
+}
+
+/// [`tile_block`] of a type.
+pub(super) const fn tile_block_of(dtype: DType) -> usize {
+    tile_block(if matches!(dtype, DType::Q2K) { HALF_MINIMUMS } else { SCALE })
+}
 
 impl<const MODE: u8, const BITS: u32> Format for Tile<MODE, BITS> {
     const MODE: u8 = MODE;
     const BITS: u32 = BITS;
     const GROUP: usize = 1;
-    const GROUP_BYTES: usize = TILE_BLOCK;
+    const GROUP_BYTES: usize = tile_block(MODE);
     const UNIFORM: bool = true;
 
     #[inline(always)]
-    unsafe fn quad<S: Simd>(s: S, p: *const u8, _j: usize, i: usize) -> S::I {
-        // SAFETY: a group is TILE_BLOCK bytes.
+    unsafe fn quad<S: Simd>(s: S, p: *const u8, _j: usize, i: usize, _room: *const u8) -> S::I {
+        // SAFETY: a group is `tile_block` bytes.
         unsafe { s.load_bytes(p.add(64 * i)) }
     }
 
     #[inline(always)]
     unsafe fn factors<S: Simd>(s: S, p: *const u8, _j: usize) -> [S::F; 2] {
-        // SAFETY: a group is TILE_BLOCK bytes.
+        // SAFETY: a group is `tile_block` bytes.
         unsafe {
             let a = s.load(p.add(512).cast());
             [a, if MODE == SCALE { a } else { s.load(p.add(576).cast()) }]
         }
+    }
+
+    #[inline(always)]
+    unsafe fn minimums<S: Simd>(s: S, p: *const u8, _j: usize) -> [S::F; 2] {
+        // SAFETY: a group of this mode is 768 bytes.
+        unsafe { [s.load(p.add(640).cast()), s.load(p.add(704).cast())] }
     }
 }
 
 /// Writes block `j` of a group as [`Tile`] reads it.
 ///
 /// # Safety
-/// `group` points to a whole group, `j < GROUP`; [`TILE_BLOCK`] bytes are writable at `tile`.
+/// `group` points to a whole group that was opened into `room`, `j < GROUP`; [`tile_block`] bytes are writable at `tile`.
 #[inline(always)]
-pub(super) unsafe fn unpack<S: Simd, F: Format>(s: S, group: *const u8, j: usize, tile: *mut u8) {
+pub(super) unsafe fn unpack<S: Simd, F: Format>(s: S, group: *const u8, j: usize, room: *const u8, tile: *mut u8) {
     // SAFETY: the caller's promise.
     unsafe {
         for i in 0..8 {
-            s.store_bytes(tile.add(64 * i), F::quad(s, group, j, i));
+            s.store_bytes(tile.add(64 * i), F::quad(s, group, j, i, room));
         }
         let [a, b] = F::factors(s, group, j);
         s.store(tile.add(512).cast(), a);
         s.store(tile.add(576).cast(), b);
+        if F::MODE == HALF_MINIMUMS {
+            let [first, second] = F::minimums(s, group, j);
+            s.store(tile.add(640).cast(), first);
+            s.store(tile.add(704).cast(), second);
+        }
     }
 }

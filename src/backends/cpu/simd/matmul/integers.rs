@@ -3,7 +3,9 @@
 use super::super::activations::{BYTES, DS, OFF, OFF16, QS};
 use super::super::lanes::{Kernel, LANES, Simd};
 use super::super::packed::{PANEL_ROWS, panel_bytes};
+use super::codebook::*;
 use super::formats::*;
+use super::low_bits::*;
 use super::{Args, Tokens};
 use crate::tensor::DType;
 use std::marker::PhantomData;
@@ -26,6 +28,19 @@ pub(super) unsafe fn run<S: Simd>(s: S, args: &Args) {
             DType::Q4K => product::<S, Q4K, MINIMUM, 4>(s, args),
             DType::Q5K => product::<S, Q5K, MINIMUM, 5>(s, args),
             DType::Q6K => product::<S, Q6K, HALVES, 6>(s, args),
+            DType::Q2K => product::<S, Q2K, HALF_MINIMUMS, 4>(s, args),
+            DType::Q3K => product::<S, Q3K, HALVES, 3>(s, args),
+            DType::Tq1_0 | DType::Tq2_0 => product::<S, Ternary, SCALE, 2>(s, args),
+            DType::Q2_0 => product::<S, Q2_0, SCALE, 2>(s, args),
+            DType::Q1_0 => product::<S, Q1_0, SCALE, 2>(s, args),
+            DType::Nvfp4 => product::<S, Nvfp4, HALVES, 5>(s, args),
+            DType::Iq2Xxs => product::<S, Iq2Xxs, SCALE, 7>(s, args),
+            DType::Iq2Xs => product::<S, Iq2Xs, HALVES, 7>(s, args),
+            DType::Iq2S => product::<S, Iq2S, HALVES, 7>(s, args),
+            DType::Iq3Xxs => product::<S, Iq3Xxs, SCALE, 7>(s, args),
+            DType::Iq3S => product::<S, Iq3S, SCALE, 5>(s, args),
+            DType::Iq1S => product::<S, Iq1S, SCALE, 5>(s, args),
+            DType::Iq1M => product::<S, Iq1M, HALVES, 5>(s, args),
             other => unreachable!("{other} is not an integer type"),
         }
     }
@@ -36,7 +51,7 @@ pub(super) unsafe fn run<S: Simd>(s: S, args: &Args) {
 unsafe fn product<S: Simd, F: Format, const MODE: u8, const BITS: u32>(s: S, a: &Args) {
     let blocks = a.k / 32;
     let panel = panel_bytes(a.dtype, a.k).expect("checked when the matrix was packed");
-    let tile = blocks * TILE_BLOCK;
+    let tile = blocks * tile_block(MODE);
     if a.tokens <= S::TOKENS || blocks == 0 {
         for (t, n) in a.tokens(S::TOKENS) {
             // SAFETY: panels from..to exist, `panel` bytes each, and so do the tokens.
@@ -45,7 +60,7 @@ unsafe fn product<S: Simd, F: Format, const MODE: u8, const BITS: u32>(s: S, a: 
         return;
     }
     // Two panels of four tokens take fewer loads than one panel of eight, where registers suffice.
-    let pair = S::ROWS >= 4;
+    let pair = S::ROWS >= 4 && MODE != HALF_MINIMUMS;
     let tiles = match a.scratch_len / tile {
         n if pair && n > 1 => n / 2 * 2,
         n => n,
@@ -158,15 +173,18 @@ impl<F: Format> Kernel for Unpack<F> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self, s: S) {
         let mut tile = self.tiles;
+        let mut room = Room::new();
+        let room = room.as_mut_ptr();
         for p in 0..self.panels {
             // SAFETY: panel p exists and holds `blocks` blocks in groups; the tiles hold as many.
             unsafe {
                 let mut group = self.weights.add(p * self.panel);
                 let mut b = 0;
                 while b < self.blocks {
+                    F::open(s, group, room);
                     for j in 0..F::GROUP.min(self.blocks - b) {
-                        unpack::<S, F>(s, group, j, tile);
-                        tile = tile.add(TILE_BLOCK);
+                        unpack::<S, F>(s, group, j, room, tile);
+                        tile = tile.add(tile_block(F::MODE));
                     }
                     b += F::GROUP;
                     group = group.add(F::GROUP_BYTES);
@@ -199,6 +217,8 @@ impl<F: Format, const T: usize> Kernel for Micro<F, T> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self, s: S) {
+        let mut room = Room::new();
+        let room = room.as_mut_ptr();
         for p in 0..self.panels {
             let mut acc = [s.splat(0.0); T];
             // SAFETY: panel p holds `blocks` blocks in groups, and each token as many.
@@ -207,6 +227,7 @@ impl<F: Format, const T: usize> Kernel for Micro<F, T> {
                 let mut x = self.x;
                 let mut b = 0;
                 while b < self.blocks {
+                    F::open(s, group, room);
                     for j in 0..F::GROUP.min(self.blocks - b) {
                         if T <= 4 && self.ahead > 0 {
                             let each = F::GROUP_BYTES / F::GROUP;
@@ -214,7 +235,13 @@ impl<F: Format, const T: usize> Kernel for Micro<F, T> {
                                 s.prefetch(group.wrapping_add(self.ahead + j * each + line));
                             }
                         }
-                        accumulate::<S, F, T>(s, Block { group, j, format: self.format }, x, self.x_stride, &mut acc);
+                        accumulate::<S, F, T>(
+                            s,
+                            Block { group, j, room, format: self.format },
+                            x,
+                            self.x_stride,
+                            &mut acc,
+                        );
                         x = x.add(BYTES);
                     }
                     b += F::GROUP;
@@ -281,7 +308,7 @@ impl<const MODE: u8, const BITS: u32, const T: usize> Kernel for Pairs<MODE, BIT
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self, s: S) {
-        let tile = self.blocks * TILE_BLOCK;
+        let tile = self.blocks * tile_block(MODE);
         let mut acc = [[s.splat(0.0); 2]; T];
         // SAFETY: both tiles and all tokens hold `blocks` blocks; the outputs are the caller's to write.
         unsafe {
@@ -317,7 +344,7 @@ impl<const MODE: u8, const BITS: u32, const T: usize> Kernel for Pairs<MODE, BIT
                         };
                     }
                 }
-                w = [w[0].add(TILE_BLOCK), w[1].add(TILE_BLOCK)];
+                w = [w[0].add(tile_block(MODE)), w[1].add(tile_block(MODE))];
                 x = x.add(BYTES);
             }
             for (t, acc) in acc.iter().enumerate() {
@@ -367,6 +394,22 @@ unsafe fn accumulate<S: Simd, F: Format, const T: usize>(
                     *acc = s.fma(s.to_f(ints[t]), s.mul(a, field(s, x, t * stride)), minimum);
                 }
             }
+            HALF_MINIMUMS => {
+                let first = dots::<S, F, T, 4>(s, w, 0, qs, std::ptr::null(), stride);
+                let second = dots::<S, F, T, 4>(s, w, 4, qs.add(16), std::ptr::null(), stride);
+                let [a, b] = F::factors(s, w.group, w.j);
+                let [m0, m1] = F::minimums(s, w.group, w.j);
+                for (t, acc) in acc.iter_mut().enumerate() {
+                    // The sums of the activations, times their scale.
+                    let off = x.add(t * stride + OFF16).cast::<[i32; 2]>().read_unaligned();
+                    let scale = x.add(t * stride).cast::<f32>().read_unaligned();
+                    let s0 = s.splat(scale * -(off[0] >> 7) as f32);
+                    let s1 = s.splat(scale * -(off[1] >> 7) as f32);
+                    let both = s.fma(s.to_f(second[t]), b, s.mul(s.to_f(first[t]), a));
+                    let share = s.fma(both, s.splat(scale), s.fma(m1, s1, s.mul(m0, s0)));
+                    *acc = s.add(*acc, share);
+                }
+            }
             _ => {
                 let first = dots::<S, F, T, 4>(s, w, 0, qs, x.add(OFF16), stride);
                 let second = dots::<S, F, T, 4>(s, w, 4, qs.add(16), x.add(OFF16 + 4), stride);
@@ -401,9 +444,12 @@ unsafe fn dots<S: Simd, F: Format, const T: usize, const N: usize>(
     // SAFETY: the caller's promise.
     unsafe {
         match F::BITS {
+            2 => s.dots::<_, T, N, 2>(&w, from, x, offset, stride),
+            3 => s.dots::<_, T, N, 3>(&w, from, x, offset, stride),
             4 => s.dots::<_, T, N, 4>(&w, from, x, offset, stride),
             5 => s.dots::<_, T, N, 5>(&w, from, x, offset, stride),
             6 => s.dots::<_, T, N, 6>(&w, from, x, offset, stride),
+            7 => s.dots::<_, T, N, 7>(&w, from, x, offset, stride),
             _ => s.dots::<_, T, N, 8>(&w, from, x, offset, stride),
         }
     }

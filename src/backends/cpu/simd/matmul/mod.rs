@@ -9,9 +9,11 @@
 //! integer part is exact, and each block adds at most 3 roundings, so the error is at most `(K/32 + 3)·2^-24·Σ|terms|`, a term
 //! being a block's share (its minimum's share apart). For float types it is `(K/32 + 33)·2^-24·Σ|w·x|`.
 
+mod codebook;
 mod floats;
 mod formats;
 mod integers;
+mod low_bits;
 
 use super::isa::{Level, prefetch_distance};
 use super::lanes::Simd;
@@ -58,7 +60,7 @@ pub fn scratch_bytes(dtype: DType, k: usize) -> usize {
         return 0;
     }
     let tile = match class(dtype) {
-        Class::Integer => k.div_ceil(32).saturating_mul(formats::TILE_BLOCK),
+        Class::Integer => k.div_ceil(32).saturating_mul(formats::tile_block_of(dtype)),
         Class::Float if dtype == DType::F32 => return 0,
         Class::Float => return k.saturating_mul(64),
         // Beside the tile, one row as it comes from the dequantizer.

@@ -109,8 +109,12 @@ impl Case {
         let roundings =
             (k / 32) as f64 + if activation_type(self.matrix.dtype(), k) == DType::Q8A { 6.0 } else { 33.0 };
         // A block's dot product and its minimum may cancel: their sizes are bounded by those of weights without it.
-        let cancel =
-            if matches!(self.matrix.dtype(), DType::Q4K | DType::Q5K | DType::Q4_1 | DType::Q5_1) { 4.0 } else { 1.0 };
+        let cancel = if matches!(self.matrix.dtype(), DType::Q2K | DType::Q4K | DType::Q5K | DType::Q4_1 | DType::Q5_1)
+        {
+            4.0
+        } else {
+            1.0
+        };
         (sum, size * cancel * roundings * 2f64.powi(-24))
     }
 }
@@ -171,6 +175,21 @@ fn odd_numbers_of_blocks() {
 }
 
 #[test]
+fn groups_that_rows_fill_in_part() {
+    for dtype in types().filter(|t| t.is_quantized()) {
+        for k in [768, 800, 832, 896, 928, 1024, 1088].into_iter().filter(|k| k % dtype.block_len() == 0) {
+            let case = Case::new(dtype, 18, k, 9);
+            for level in Level::available() {
+                for (i, &got) in case.all(level, 0, 9).iter().enumerate() {
+                    let (want, bound) = case.expected(i / 18, i % 18);
+                    assert!((f64::from(got) - want).abs() <= bound, "{dtype} k {k} {level}: {got} {want}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_token_gets_the_same_bits_alone_and_among_others() {
     for dtype in types() {
         let (rows, k) = (35, 768);
@@ -187,7 +206,7 @@ fn a_token_gets_the_same_bits_alone_and_among_others() {
 
 #[test]
 fn panel_ranges_do_not_change_results() {
-    for dtype in [DType::Q4_0, DType::Q6K, DType::F16, DType::Q3K] {
+    for dtype in [DType::Q4_0, DType::Q6K, DType::F16, DType::Q2K, DType::Iq3S, DType::Mxfp6E2m3] {
         let case = Case::new(dtype, 70, 512, 12);
         for level in Level::available() {
             let whole = case.all(level, 0, 12);
