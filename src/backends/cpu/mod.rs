@@ -40,11 +40,7 @@ impl CpuBackend {
         let available = || std::thread::available_parallelism().map_or(1, |n| n.get());
         let threads = if threads == 0 { available() } else { threads };
         let pool = Pool::new(threads).map_err(|e| BackendError::Threads(e.to_string()))?;
-        Ok(CpuBackend {
-            target: CpuTarget { threads },
-            level: level.min(Level::best()),
-            pool: Arc::new(Mutex::new(pool)),
-        })
+        Ok(CpuBackend { target: CpuTarget { threads }, level: level.or_best(), pool: Arc::new(Mutex::new(pool)) })
     }
 
     /// Number of threads.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::OnceLock;
 
-/// An instruction set level. Higher levels compare greater.
+/// An instruction set level. Of the levels of one architecture the higher compare greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Level {
     /// Plain Rust, on every machine; the yardstick for the others.
@@ -13,16 +13,20 @@ pub enum Level {
     Avx2,
     /// AVX-512 F, BW, VL, DQ and VNNI beside AVX2's (x86-64).
     Avx512,
+    /// NEON (AArch64, where every processor has it).
+    Neon,
+    /// The dot products of bytes (FEAT_DotProd) beside NEON (AArch64).
+    NeonDotprod,
 }
 
-/// A level's name that is none of `portable`, `avx2`, `avx512`.
+/// A level's name that is none of `portable`, `avx2`, `avx512`, `neon`, `neon-dotprod`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown instruction set level `{0}`: use portable, avx2 or avx512")]
+#[error("unknown instruction set level `{0}`: use portable, avx2, avx512, neon or neon-dotprod")]
 pub struct UnknownLevel(String);
 
 impl Level {
     /// Every level, lowest first.
-    pub const ALL: [Level; 3] = [Level::Portable, Level::Avx2, Level::Avx512];
+    pub const ALL: [Level; 5] = [Level::Portable, Level::Avx2, Level::Avx512, Level::Neon, Level::NeonDotprod];
 
     /// Whether this machine's processor and operating system have the level.
     pub fn is_available(self) -> bool {
@@ -41,8 +45,12 @@ impl Level {
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vnni")
             }
-            #[cfg(not(target_arch = "x86_64"))]
-            Level::Avx2 | Level::Avx512 => false,
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => std::arch::is_aarch64_feature_detected!("neon"),
+            #[cfg(target_arch = "aarch64")]
+            Level::NeonDotprod => Level::Neon.is_available() && std::arch::is_aarch64_feature_detected!("dotprod"),
+            #[allow(unreachable_patterns)] // The levels of other architectures.
+            _ => false,
         }
     }
 
@@ -56,12 +64,19 @@ impl Level {
         Level::ALL.into_iter().rev().find(|l| l.is_available()).unwrap_or(Level::Portable)
     }
 
-    /// The level's name: `portable`, `avx2` or `avx512`.
+    /// This level, or the best one there is if this machine lacks it.
+    pub fn or_best(self) -> Level {
+        if self.is_available() { self } else { Level::best() }
+    }
+
+    /// The level's name: `portable`, `avx2`, `avx512`, `neon` or `neon-dotprod`.
     pub const fn name(self) -> &'static str {
         match self {
             Level::Portable => "portable",
             Level::Avx2 => "avx2",
             Level::Avx512 => "avx512",
+            Level::Neon => "neon",
+            Level::NeonDotprod => "neon-dotprod",
         }
     }
 }
@@ -88,7 +103,7 @@ pub(crate) fn prefetch_distance() -> usize {
     *DISTANCE.get_or_init(|| match Level::best() {
         Level::Avx512 if !is_intel() => 0,
         Level::Avx2 | Level::Avx512 => 4096,
-        Level::Portable => 0,
+        _ => 0,
     })
 }
 
@@ -113,6 +128,20 @@ mod tests {
             assert_eq!(l.to_string().parse::<Level>(), Ok(l));
         }
         assert!("sse9".parse::<Level>().unwrap_err().to_string().contains("sse9"));
+    }
+
+    #[test]
+    fn levels_belong_to_an_architecture() {
+        let levels = Level::available();
+        assert_eq!(levels.contains(&Level::Neon), cfg!(target_arch = "aarch64"), "{levels:?}");
+        assert!(!(levels.contains(&Level::Neon) && levels.contains(&Level::Avx2)), "{levels:?}");
+        for level in Level::ALL {
+            let usable = level.or_best();
+            assert!(
+                if levels.contains(&level) { usable == level } else { usable == Level::best() },
+                "{level}: {usable}"
+            );
+        }
     }
 
     #[test]

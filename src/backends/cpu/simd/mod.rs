@@ -74,15 +74,23 @@ static PORTABLE: Kernels = table::<lanes::Portable>();
 static AVX2: Kernels = table::<lanes::Avx2>();
 #[cfg(target_arch = "x86_64")]
 static AVX512: Kernels = table::<lanes::Avx512>();
+#[cfg(target_arch = "aarch64")]
+static NEON: Kernels = table::<lanes::Neon<false>>();
+#[cfg(target_arch = "aarch64")]
+static NEON_DOTPROD: Kernels = table::<lanes::Neon<true>>();
 
 impl Level {
     /// The level's functions; those of the best level there is if this machine lacks it.
     pub(crate) fn kernels(self) -> &'static Kernels {
-        match self.min(Level::best()) {
+        match self.or_best() {
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => &AVX2,
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => &AVX512,
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => &NEON,
+            #[cfg(target_arch = "aarch64")]
+            Level::NeonDotprod => &NEON_DOTPROD,
             _ => &PORTABLE,
         }
     }
