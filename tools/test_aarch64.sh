@@ -37,7 +37,8 @@ configure_apt() {
     : > "$home/apt/status"
     local mirror
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2> /dev/null | grep -m 1 '/debian/*$' || true)
-    echo "deb [signed-by=$keyring] ${mirror:-http://deb.debian.org/debian} $SUITE main" > "$home/apt/sources.list"
+    [[ -n $mirror ]] || skip "apt knows no source of Debian's packages"
+    echo "deb [signed-by=$keyring] $mirror $SUITE main" > "$home/apt/sources.list"
     cat > "$home/apt/apt.conf" << END
 Dir::State "$home/apt";
 Dir::State::status "$home/apt/status";
