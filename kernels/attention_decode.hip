@@ -2,8 +2,9 @@
 //
 // Grid (splits, kv_heads · parts, tokens), 256 threads. A block takes the query heads of one kv head (at most HEADS; `parts` blocks share
 // more) and one run of positions, so K and V are read once. How many splits have work follows from kv_slot, in device memory: the others
-// leave. Each block writes its (max, sum, Σ p v) to scratch; the one that arrives last joins them in the order of splits. With one split
-// nothing is joined. Softmax in f32. LDS at most 34 KiB. Bound by the memory that K and V come from.
+// leave. Where `early` says that no kernel of the step writes them, the tables and all but the last positions are read before the kernels
+// before this one have ended (mma only). Each block writes its (max, sum, Σ p v) to scratch; the one that arrives last joins them in the
+// order of splits. With one split nothing is joined. Softmax in f32. LDS at most 34 KiB. Bound by the memory that K and V come from.
 //
 // attention_decode_…: groups of LANES lanes take a position each, a lane 8 of its elements.
 // attention_decode_mma_… (NVIDIA): Q Kᵀ and P V by matrix instructions that read K and V from global memory in the order in which they lie:
@@ -28,6 +29,7 @@ constexpr int MAX_SPLITS = 256;
 struct Work {
     int split, splits;  // this one, and those that have work
     int begin, end;     // positions
+    int seen_end;       // of all splits
     int token, kv_head;
     int head, count;  // the query heads
     int unit;         // (token, kv head, part)
@@ -45,6 +47,7 @@ DEVICE bool work_of(const AttentionArgs& a, Work& w) {
     Visible seen = visible(a, w.token);
     int n = seen.end - seen.first, length = n;
     if (n > SINGLE_SPLIT) length = max_of(SPLIT_POSITIONS, div_up(div_up(n, a.splits), 32) * 32);
+    w.seen_end = seen.end;
     w.splits = n > length ? div_up(n, length) : 1;
     w.begin = seen.first + w.split * length;
     w.end = min_of(w.begin + length, seen.end);
@@ -159,12 +162,20 @@ template <int HEADS, int DIM> DEVICE void finish(const AttentionArgs& a, const W
         }
     }
     if (w.splits == 1) return;
-    // Writes of this block's threads, then the ticket; the block with the last ticket reads the others' writes. NVIDIA's memory model
-    // makes thread 0's fence enough, for the barrier orders the others' writes before it.
+    // Writes of this block's threads, then the ticket; the block with the last ticket reads the others' writes.
     LDS(int, last, 1);
-#if !defined(GPU_NVIDIA)
+#if defined(GPU_NVIDIA)
+    // The barriers order the other threads' writes before thread 0's ticket, which releases them, and their reads behind it.
+    sync_threads();
+    if (thread_id() == 0) {
+        u32* ticket = ticket_of(a, w);
+        last[0] = atomic_add_ordered(ticket, 1u) + 1u == (u32)w.splits;
+        if (last[0]) *ticket = 0;
+    }
+    sync_threads();
+    if (!last[0]) return;
+#else
     fence_device();
-#endif
     sync_threads();
     if (thread_id() == 0) {
         fence_device();
@@ -175,7 +186,6 @@ template <int HEADS, int DIM> DEVICE void finish(const AttentionArgs& a, const W
     }
     sync_threads();
     if (!last[0]) return;
-#if !defined(GPU_NVIDIA)
     fence_device();
 #endif
     join_splits<HEADS>(a, w, shared);
@@ -343,7 +353,8 @@ template <class T, int DIM> DEVICE void attention_decode_mma(const AttentionArgs
     LDS(float, wave_maxima, DECODE_WAVES * DECODE_HEADS);
     LDS(float, wave_sums, DECODE_WAVES * DECODE_HEADS);
     float* shared = (float*)quads;
-    pdl_wait();
+    // The tables are the run's inputs, and what lies in the caches before this token's position is from runs before: neither needs a wait.
+    if (!a.early) pdl_wait();
     Work w;
     if (!work_of(a, w)) return;
     int wave = thread_id() / WAVE, r = lane_id() / 4, c = lane_id() % 4;
@@ -373,7 +384,13 @@ template <class T, int DIM> DEVICE void attention_decode_mma(const AttentionArgs
             }
     };
     int from = w.begin + wave * TILE;
-    if (from < w.end) {
+    const bool ahead = a.early && from + TILE < w.seen_end;
+    if (ahead) {
+        load_k(from);
+        load_v(from);
+    }
+    if (a.early) pdl_wait();
+    if (!ahead && from < w.end) {
         load_k(from);
         load_v(from);
     }

@@ -33,8 +33,9 @@ struct Token {
     int slot;                         // -1: the token is not kept
 };
 
-// The token's slot, sin and cos, and the activations. All threads take part; the last of them have the least to do with activations.
-template <bool PLAIN> DEVICE void prepare_token(const Matvec& a, const RopeAppend& s, const Activations& x, Token* token, float* shared) {
+// The token's slot, sin and cos, and the activations, as prepare_activations. All threads take part; the last of them have the least to do
+// with activations.
+template <bool PLAIN> DEVICE float prepare_token(const Matvec& a, const RopeAppend& s, const Activations& x, Token* token, float* shared) {
     const int i = MATVEC_THREADS - 1 - thread_id();
     const bool rotates = i < s.n_dims / 2;
     u64 turns = 0;
@@ -50,7 +51,7 @@ template <bool PLAIN> DEVICE void prepare_token(const Matvec& a, const RopeAppen
         if (!kept && block_x() == 0) note_fault(s.fault, s.step, slot);
         token->slot = kept ? slot : -1;
     }
-    prepare_activations<PLAIN>(a, x, shared);
+    return prepare_activations<PLAIN>(a, x, shared);
 }
 
 // The pairs `pair < end`: the first, the one `stride` further and so on, as `Rows`.
@@ -72,8 +73,8 @@ struct Pairs {
         const int pairs = div_up(s.head[p], 2), head = pair / pairs;
         return At{p, head, pair - head * pairs};
     }
-    template <bool PLAIN> DEVICE_MEMBER void prepare(const Activations& x, float* shared) const {
-        prepare_token<PLAIN>(a, s, x, token, shared);
+    template <bool PLAIN> DEVICE_MEMBER float prepare(const Activations& x, float* shared) const {
+        return prepare_token<PLAIN>(a, s, x, token, shared);
     }
     DEVICE_MEMBER bool more() const { return here < end; }
     DEVICE_MEMBER RopePair rows_of(const At& at) const { return rope_pair(at.pair, at.p == 2 ? 0 : s.n_dims, s.neox); }
@@ -120,7 +121,8 @@ template <int F> DEVICE void matvec_qkv(const Matvec& a, const RopeAppend& s, in
     pdl_trigger();
     const Activations x = activations_in<FormatOf<F>::plain>(lds, a.k);
     const Pairs pairs{a, s, token, thread_id() / WAVE * blocks + block_x(), s.end[2], blocks * (MATVEC_THREADS / WAVE)};
-    matvec_rows<F, pair_turns<F>()>(a.k, pairs, x, shared, true);
+    float scale = 1.0f;
+    matvec_rows<F, pair_turns<F>()>(a.k, pairs, x, shared, true, scale);
 }
 
 // The first `split` matrices have one format, the others another, as in matvec_two.
@@ -129,9 +131,10 @@ DEVICE void matvec_qkv_two(const Matvec& a, const RopeAppend& s, int split, int 
     pdl_trigger();
     const Activations x = activations_in<false>(lds, a.k);
     const Pairs pairs{a, s, token, thread_id() / WAVE * blocks + block_x(), s.end[split - 1], blocks * (MATVEC_THREADS / WAVE)};
-    Pairs rest = matvec_rows<F, pair_turns<F>()>(a.k, pairs, x, shared, true);
+    float scale = 1.0f;
+    Pairs rest = matvec_rows<F, pair_turns<F>()>(a.k, pairs, x, shared, true, scale);
     rest.end = s.end[2];
-    matvec_rows<G, pair_turns<G>()>(a.k, rest, x, shared, false);
+    matvec_rows<G, pair_turns<G>()>(a.k, rest, x, shared, false, scale);
 }
 
 #define MATVEC_QKV(format, name)                                                                                           \

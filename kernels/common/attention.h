@@ -25,8 +25,10 @@ struct AttentionArgs {
     int positions;  // that the cache has; where not causal, that are seen
     int splits;     // decode: blocks that share a token's positions
     int parts;      // decode: blocks that share a kv head's query heads
+    int early;      // one token, whose position alone this step's kernels write in caches: the last that it sees
+    int unused;
 };
-static_assert(sizeof(AttentionArgs) == 232, "as in steps/attention.rs");
+static_assert(sizeof(AttentionArgs) == 240, "as in steps/attention.rs");
 
 constexpr float LOG2E = 1.4426950408889634f;
 constexpr float NEG_INFINITY = -__builtin_huge_valf();

@@ -1,15 +1,18 @@
 // Products of a few matrices with one vector, read from planes: a wave takes rows in turn, its lanes own blocks of 32 elements of the row.
 //
 // out[n] = Σ_k w[n, k] · x[k] (+ bias[n]) (+ residual[n]), or act(gate · x) · (up · x); x may be normalised first:
-// x[k] ← x[k] · norm[k] / √(mean(x²) + eps). For quantized weights x is rounded to signed bytes with a scale for 32 (max/127, to nearest
-// even), for plain ones it stays f32. Each token is a block row of the grid (y).
+// x[k] ← x[k] · norm[k] / √(mean(x²) + eps), of which the root multiplies the sums instead. For quantized weights x is rounded to signed
+// bytes with a scale for 32 (max/127, to nearest even), for plain ones it stays f32. Each token is a block row of the grid (y).
 //
 // Bound by memory: a ring of blocks is in flight in each lane, and its first loads are issued before the kernel before this one has ended
 // (weights do not depend on it). Each row is summed by lane, then over the wave in a fixed tree: the result depends on nothing else.
 #pragma once
 #include "planes.h"
 
-#if defined(GPU_NVIDIA)
+#if defined(GPU_NVIDIA) && defined(MATVEC_WIDE)
+#define MATVEC_THREADS 1024
+#define MATVEC_BLOCKS 1
+#elif defined(GPU_NVIDIA)
 #define MATVEC_THREADS 512
 #define MATVEC_BLOCKS 2
 #else
@@ -53,39 +56,27 @@ DEVICE void read8(const float* from, int chunk, float* v) {
     v[0] = p.x, v[1] = p.y, v[2] = p.z, v[3] = p.w, v[4] = q.x, v[5] = q.y, v[6] = q.z, v[7] = q.w;
 }
 
-// Reads x, normalises it where asked, and leaves it in LDS as the rows want it. All threads take part.
-template <bool PLAIN> DEVICE void prepare_activations(const Matvec& a, const Activations& to, float* shared) {
+// Reads x, multiplies it by the norm's weights where asked, and leaves it in LDS as the rows want it; returns what the products are to be
+// multiplied by: 1 / √(mean(x²) + eps), which is the same for the whole row and so need not be known before. All threads take part.
+template <bool PLAIN> DEVICE float prepare_activations(const Matvec& a, const Activations& to, float* shared) {
     const float* x = a.x + (i64)block_y() * a.x_stride;
     const int chunks = a.k / 8;
-    float scale = 1.0f;
-    float v[8];
-    if (a.norm) {
-        // The thread's last chunk stays in registers: usually there is one.
-        float sum = 0.0f;
-        for (int c = thread_id(); c < chunks; c += MATVEC_THREADS) {
-            read8(x, c, v);
-#pragma unroll
-            for (int i = 0; i < 8; i++) sum = fma_f32(v[i], v[i], sum);
-        }
-        sum = wave_sum(sum);
-        if (lane_id() == 0) shared[thread_id() / WAVE] = sum;
-        sync_threads();
-        sum = shared[0];
-#pragma unroll
-        for (int i = 1; i < MATVEC_THREADS / WAVE; i++) sum += shared[i];
-        scale = rsqrt_f32(sum / (float)a.k + a.eps);
-    }
+    float squares = 0.0f;
     // Whole waves go round together, so that lanes can exchange.
     for (int base = 0; base < chunks; base += MATVEC_THREADS) {
         const int c = base + thread_id();
         const bool on = c < chunks;
+        float v[8];
         if (on) {
-            if (!a.norm || chunks > MATVEC_THREADS) read8(x, c, v);
+            read8(x, c, v);
             if (a.norm) {
                 float m[8];
                 read8(a.norm, c, m);
 #pragma unroll
-                for (int i = 0; i < 8; i++) v[i] *= scale * m[i];
+                for (int i = 0; i < 8; i++) {
+                    squares = fma_f32(v[i], v[i], squares);
+                    v[i] *= m[i];
+                }
             }
         } else {
 #pragma unroll
@@ -129,7 +120,16 @@ template <bool PLAIN> DEVICE void prepare_activations(const Matvec& a, const Act
             if ((c & 3) == 0) to.scales[c / 4] = f32x2{d, d * (float)sum};
         }
     }
+    if (a.norm) {
+        squares = wave_sum(squares);
+        if (lane_id() == 0) shared[thread_id() / WAVE] = squares;
+    }
     sync_threads();
+    if (!a.norm) return 1.0f;
+    squares = shared[0];
+#pragma unroll
+    for (int i = 1; i < MATVEC_THREADS / WAVE; i++) squares += shared[i];
+    return rsqrt_f32(squares / (float)a.k + a.eps);
 }
 
 // What a lane holds of a row: a block of 32 for quantized formats, 8 elements for F16 and BF16.
@@ -213,7 +213,8 @@ template <bool GLU> DEVICE void store_row(const Matvec& a, int p, int row, float
 }
 
 // The rows that a wave takes, `count` at a time: `more` says whether there is a next group, `start` sets the cursors on it, `here` tells
-// which it is, `next` goes on, and `store` ends a group with its sums. `prepare` waits for the kernel before and reads what it has left.
+// which it is, `next` goes on, and `store` ends a group with its sums. `prepare` waits for the kernel before, reads what it has left, and
+// returns what the sums are to be multiplied by.
 
 // Rows of the matrices p ≤ i < end_p, laid end to end: `first`, `first + stride` and so on; for GLU each row of the gate with that of `up`.
 template <bool GLU> struct Rows {
@@ -230,9 +231,14 @@ template <bool GLU> struct Rows {
         here = Place{p, first};
         for (int i = p; i < (GLU ? p + 1 : end_p); i++) end += a.w[i].rows;
     }
-    template <bool PLAIN> DEVICE_MEMBER void prepare(const Activations& x, float* shared) const {
+    template <bool PLAIN> DEVICE_MEMBER float prepare(const Activations& x, float* shared) const {
         pdl_wait();
-        prepare_activations<PLAIN>(a, x, shared);
+        return prepare_activations<PLAIN>(a, x, shared);
+    }
+    // The rows of run `i` of `runs` that all rows are cut into, from row `first` of it on.
+    DEVICE_MEMBER void run(int i, int runs, int first) {
+        all = here.row = (int)((i64)end * i / runs) + first;
+        end = (int)((i64)end * (i + 1) / runs);
     }
     DEVICE_MEMBER bool more() const { return all < end; }
     template <class C> DEVICE_MEMBER void start(C* cursor, int pieces) {
@@ -246,9 +252,9 @@ template <bool GLU> struct Rows {
     DEVICE_MEMBER void store(const Place& at, const float* sum) const { store_row<GLU>(a, at.p, at.row, sum[0], sum[count - 1]); }
 };
 
-// Sums the rows until there are no more, and returns what is then next. TURNS pieces of each row of a group are in flight in a lane. `ahead`: prepare when the first loads
-// are on their way.
-template <int F, int TURNS, class R> DEVICE R matvec_rows(int k, R rows, const Activations& x, float* shared, bool ahead) {
+// Sums the rows until there are no more, and returns what is then next. TURNS pieces of each row of a group are in flight in a lane. `ahead`:
+// prepare when the first loads are on their way; `scale` is what that says.
+template <int F, int TURNS, class R> DEVICE R matvec_rows(int k, R rows, const Activations& x, float* shared, bool ahead, float& scale) {
     constexpr bool PLAIN = FormatOf<F>::plain;
     const int pieces = PLAIN ? k / 8 : k / 32;
     const int lane = lane_id();
@@ -268,7 +274,7 @@ template <int F, int TURNS, class R> DEVICE R matvec_rows(int k, R rows, const A
         rows.start(cursor, pieces);
         load();
     }
-    if (ahead) rows.template prepare<PLAIN>(x, shared);
+    if (ahead) scale = rows.template prepare<PLAIN>(x, shared);
     float sum[R::count];
 #pragma unroll
     for (int r = 0; r < R::count; r++) sum[r] = 0.0f;
@@ -296,7 +302,7 @@ template <int F, int TURNS, class R> DEVICE R matvec_rows(int k, R rows, const A
             load();
         }
 #pragma unroll
-        for (int r = 0; r < R::count; r++) sum[r] = wave_sum(sum[r]);
+        for (int r = 0; r < R::count; r++) sum[r] = wave_sum(sum[r]) * scale;
         if (lane == 0) rows.store(done, sum);
 #pragma unroll
         for (int r = 0; r < R::count; r++) sum[r] = 0.0f;
@@ -313,8 +319,16 @@ template <int F, bool GLU> DEVICE void matvec(const Matvec& a, int blocks, u8* l
     pdl_trigger();
     const Activations x = activations_in<FormatOf<F>::plain>(lds, a.k);
     const int waves = MATVEC_THREADS / WAVE, wave = thread_id() / WAVE;
-    const Rows<GLU> rows(a, 0, a.count, block_x() * waves + wave, blocks * waves);
-    matvec_rows<F, Turns<F, GLU>::value>(a.k, rows, x, shared, true);
+    float scale = 1.0f;
+    if (FormatOf<F>::plain) {
+        // Each block has rows that lie side by side: of plain weights a wave's loads are few, and memory serves neighbours faster.
+        Rows<GLU> rows(a, 0, a.count, 0, waves);
+        rows.run(block_x(), blocks, wave);
+        matvec_rows<F, Turns<F, GLU>::value>(a.k, rows, x, shared, true, scale);
+    } else {
+        const Rows<GLU> rows(a, 0, a.count, block_x() * waves + wave, blocks * waves);
+        matvec_rows<F, Turns<F, GLU>::value>(a.k, rows, x, shared, true, scale);
+    }
 }
 
 // The first `split` matrices have one format, the others another: their rows are dealt to the waves as if they were one matrix.
@@ -323,10 +337,11 @@ template <int F, int G> DEVICE void matvec_two(const Matvec& a, int split, int b
     const Activations x = activations_in<false>(lds, a.k);
     const int waves = MATVEC_THREADS / WAVE, stride = blocks * waves, mine = block_x() * waves + thread_id() / WAVE;
     const Rows<false> rows(a, 0, split, mine, stride);
-    matvec_rows<F, Turns<F, false>::value>(a.k, rows, x, shared, true);
+    float scale = 1.0f;
+    matvec_rows<F, Turns<F, false>::value>(a.k, rows, x, shared, true, scale);
     int before = 0;
     for (int p = 0; p < split; p++) before += a.w[p].rows;
     const int start = mine - before % stride;
     const Rows<false> rest(a, split, a.count, start < 0 ? start + stride : start, stride);
-    matvec_rows<G, Turns<G, false>::value>(a.k, rest, x, shared, false);
+    matvec_rows<G, Turns<G, false>::value>(a.k, rest, x, shared, false, scale);
 }

@@ -46,6 +46,12 @@ DEVICE float round_away(float x) { return roundf(x); }
 
 DEVICE u32 atomic_add(u32* p, u32 v) { return atomicAdd(p, v); }
 DEVICE u32 atomic_cas(u32* p, u32 expected, u32 v) { return atomicCAS(p, expected, v); }
+// Releases what this thread has written or seen, and acquires what others had released with it.
+DEVICE u32 atomic_add_ordered(u32* p, u32 v) {
+    u32 before;
+    asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], %2;" : "=r"(before) : "l"(p), "r"(v) : "memory");
+    return before;
+}
 DEVICE void fence_device() { __threadfence(); }
 
 template <class T> DEVICE T load_once(const T* p) {

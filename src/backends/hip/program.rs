@@ -92,6 +92,7 @@ struct Prepared {
     operands: usize,
     weights: Vec<Option<DeviceWeight>>,
     scratch: DevicePtr,
+    early: bool,
 }
 
 struct Port {
@@ -284,6 +285,7 @@ impl HipProgram {
             operands: step.operands.len(),
             weights: of_operands,
             scratch: self.scratch.ptr() + scratch.offset(step) as u64,
+            early: steps::reads_early(step, plan),
         })
     }
 
@@ -316,6 +318,7 @@ impl HipProgram {
                 scratch: step.scratch,
                 fault: self.scratch.ptr() + self.fault as u64,
                 index: index as i32,
+                early: step.early,
             };
             let mut out = Launches::default();
             steps::launches(&step.op, &args, &mut out)

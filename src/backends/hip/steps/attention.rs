@@ -4,8 +4,8 @@ use super::{StepArgs, ids};
 use crate::backends::hip::arch::{Arch, Matrix};
 use crate::backends::hip::launch::{Kernel, Launches};
 use crate::backends::hip::view::{DevicePtr, DeviceView};
-use crate::graph::plan::Step;
-use crate::ops::{Attention, FullAttention};
+use crate::graph::plan::{Operand, Place, Plan, Step};
+use crate::ops::{Attention, FullAttention, Op};
 use crate::tensor::{Bounds, DType};
 use bytemuck::{Pod, Zeroable};
 
@@ -55,9 +55,11 @@ struct AttentionArgs {
     positions: i32,
     splits: i32,
     parts: i32,
+    early: i32,
+    unused: i32,
 }
 
-const _: () = assert!(size_of::<AttentionArgs>() == 232);
+const _: () = assert!(size_of::<AttentionArgs>() == 240);
 
 /// What the choice of a kernel depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +128,19 @@ pub(super) fn scratch_bytes(step: &Step, bounds: &Bounds, arch: &Arch) -> usize 
         (units * 4).next_multiple_of(256) + units * splits * (DECODE_HEADS * 8 + group.div_ceil(parts.max(1)) * d_v * 4)
     };
     (1..=size(0, 2).min(DECODE_TOKENS)).map(of).max().unwrap_or(0)
+}
+
+/// Whether the step may read its caches and tables before the steps before it have ended: the tables are inputs of the run, and all that
+/// the plan writes into the caches is the position of its one token, the last that this sees.
+pub(super) fn early(step: &Step, plan: &Plan) -> bool {
+    let (Op::Attention(op), [_, k, v, start, slot, ..]) = (&step.op, &step.operands[..]) else { return false };
+    let writers = |place: Place| plan.steps.iter().filter(move |s| s.results.iter().any(|r| r.place == place));
+    let is_input = |o: &Operand| plan.inputs.iter().any(|p| p.operand.place == o.place);
+    let lasts = |o: &Operand| matches!(o.place, Place::Arena(_)) && is_input(o) && writers(o.place).next().is_none();
+    let same = |o: &Operand| o.place == slot.place && o.layout == slot.layout;
+    let is_cache =
+        |o: &Operand| matches!(o.place, Place::State(_)) && writers(o.place).all(|s| s.operands.iter().any(same));
+    plan.bounds.t == 1 && op.causal && lasts(start) && lasts(slot) && is_cache(k) && is_cache(v)
 }
 
 /// Whether rows are elements side by side at multiples of 16 bytes.
@@ -204,6 +219,8 @@ fn attend(
         positions: i32::try_from(room).map_err(|_| format!("a cache of {room} positions"))?,
         splits: splits as i32,
         parts: parts as i32,
+        early: i32::from(s.early && tokens == 1),
+        unused: 0,
     };
     let (kernel, grid, threads) = match variant {
         Variant::Plain => {
@@ -284,6 +301,10 @@ fn tiles_mma_kernel(cache: DType, d: usize) -> Result<&'static str, String> {
 mod tests {
     use super::super::testing::{dense, step, strided};
     use super::*;
+    use crate::backends::hip::HipTarget;
+    use crate::graph::passes::PassOptions;
+    use crate::graph::plan::plan;
+    use crate::graph::text::parse;
 
     fn shape(tokens: usize, d: usize, cache: DType) -> Shape {
         Shape { tokens, d, d_v: d, cache, aligned: true }
@@ -335,6 +356,42 @@ mod tests {
         assert_eq!([1, 2, 8, 9].map(|tokens| splits(tokens, 8, 1, &arch)), [16, 8, 2, 1]);
         assert_eq!(splits(1, 1000, 1, &arch), 1);
         assert!(splits(1, 1, 1, &Arch::of("gfx942").unwrap()) <= MAX_SPLITS);
+    }
+
+    /// Which attention steps of a decode plan of `text` read early.
+    fn early_steps(text: &str) -> Vec<bool> {
+        let graph = parse(text).unwrap();
+        let bounds = Bounds { t: 1, s: 64, r: 1 };
+        let target = HipTarget::of("sm_90").unwrap();
+        let plan = plan(&graph, bounds, &target, &PassOptions::default()).unwrap();
+        let attention = plan.steps.iter().filter(|s| matches!(s.op, Op::Attention(_)));
+        attention.map(|s| early(s, &plan)).collect()
+    }
+
+    #[test]
+    fn caches_are_read_early_where_only_the_tokens_own_position_is_written() {
+        let graph = |body: &str| {
+            format!(
+                "graph \"early\" (T <= 1, S <= 64, R <= 1) {{
+  n0 \"q\" = input : f32[64, 4, T]
+  n1 \"k\" = state : f16[64, S, 2]
+  n2 \"v\" = state : f16[64, S, 2]
+  n3 \"kv_start\" = input : i32[T]
+  n4 \"kv_slot\" = input : i32[T]
+  n5 \"other\" = input : i32[T]
+  n6 \"x\" = input : f32[64, 2, T]
+  n7 \"keys\" = input : f16[64, S, 2]
+{body}
+  output \"y\" = n10
+}}
+"
+            )
+        };
+        let attention = |k: &str| format!("  n10 = attention(n0, {k}, n9, n3, n4) {{scale=0.125}}");
+        let appended = |slots: &str| format!("  n8 = kv_append(n1, n6, {slots})\n  n9 = kv_append(n2, n6, n4)\n");
+        assert_eq!(early_steps(&graph(&(appended("n4") + &attention("n8")))), [true]);
+        assert_eq!(early_steps(&graph(&(appended("n5") + &attention("n8")))), [false]);
+        assert_eq!(early_steps(&graph(&(appended("n4") + &attention("n7")))), [false]);
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub(crate) struct StepArgs<'a> {
     pub fault: DevicePtr,
     /// The step's number, for the fault record.
     pub index: i32,
+    /// What [`reads_early`] says of it.
+    pub early: bool,
 }
 
 /// Scratch memory of a plan: a part that attention keeps zeroed between steps, a part that each step uses as it likes, what chooses
@@ -118,6 +120,11 @@ impl Scratch {
     pub fn bytes(&self) -> usize {
         self.fault() + 256
     }
+}
+
+/// Whether the kernels of a step may read some of what it works on before those of the step before have ended.
+pub(crate) fn reads_early(step: &Step, plan: &Plan) -> bool {
+    attention::early(step, plan)
 }
 
 fn is_attention(op: &Op) -> bool {

@@ -71,6 +71,8 @@ pub(in crate::backends::hip) fn serves(weights: [DType; 3], k: usize, arch: &Arc
 
 pub(super) fn launches(op: &QkvRopeAppend, s: &StepArgs<'_>, out: &mut Launches) -> Result<(), String> {
     let (x, q) = (s.operands[0], s.results[0]);
+    let tail = &s.operands[op.k_state()..];
+    let types = [cache_type(&tail[0])?, cache_type(&tail[1])?];
     let planes = |w: usize| s.weights.get(w).copied().flatten().and_then(|w| w.planes);
     let [Some(wq), Some(wk), Some(wv)] = [1, 2, 3].map(planes) else {
         return Err("its weights have no planes, which qkv_rope_append needs".to_string());
@@ -89,7 +91,6 @@ pub(super) fn launches(op: &QkvRopeAppend, s: &StepArgs<'_>, out: &mut Launches)
     if x.dtype != DType::F32 || !x.is_contiguous() || !q.is_contiguous() {
         return Err("its input or Q does not lie side by side".to_string());
     }
-    let tail = &s.operands[op.k_state()..];
     let heads = op.heads(s.operands, |view| Some(view.ne(0))).ok_or("it has no caches")?;
     if x.rows() == 0 || heads.contains(&0) {
         return Ok(());
@@ -107,7 +108,7 @@ pub(super) fn launches(op: &QkvRopeAppend, s: &StepArgs<'_>, out: &mut Launches)
         neox: rotation.neox,
         head: heads.map(|d| d as i32),
         end: [0; 3],
-        cache: [cache_type(&tail[0])?, cache_type(&tail[1])?],
+        cache: types,
         step: s.index,
     };
     let mut a = Matvec::zeroed();

@@ -146,6 +146,7 @@ macro_rules! by_format {
 /// Kernels by `FORMAT_…` of planes.h, which has no planes of f32.
 const MATVEC: [Kernel; 14] = by_format!("matvec", "matvec_");
 const MATVEC_GLU: [Kernel; 14] = by_format!("matvec", "matvec_glu_");
+const MATVEC_WIDE: [Kernel; 14] = by_format!("matvec_wide", "matvec_wide_");
 /// Kernels for the matrices of a group in two formats.
 const MATVEC_TWO: [(i32, i32, Kernel); 4] = [
     (8, 10, Kernel { file: "matvec", name: "matvec_q4_k_q6_k" }),
@@ -162,6 +163,13 @@ pub(super) fn is_plain(format: i32) -> bool {
 /// Threads of a block and blocks of a compute unit, as in matvec.h.
 pub(super) fn block_shape(arch: &Arch) -> (u32, usize) {
     if arch.matrix == Matrix::Mma { (512, 2) } else { (256, 4) }
+}
+
+/// Whether the one product of a step is `matvec_wide`'s: rows so long that to round them twice on a unit costs more than what two blocks there
+/// have for them.
+fn is_wide(products: &Products, planes: &[Planes], arch: &Arch) -> bool {
+    let one = products.glu.is_none() && planes.len() == 1;
+    one && arch.matrix == Matrix::Mma && products.norm.is_none() && !is_plain(planes[0].format) && planes[0].k > 8192
 }
 
 /// Launches of `matvec`, if that serves the step: `None` if not.
@@ -188,7 +196,8 @@ fn fast(products: &Products, planes: &[Planes], s: &StepArgs<'_>, out: &mut Laun
     if !suits || (products.glu.is_some() && planes[0].format != planes[1].format) {
         return None;
     }
-    let (threads, per_unit) = block_shape(s.arch);
+    let wide = is_wide(products, planes, s.arch);
+    let (threads, per_unit) = if wide { (1024, 1) } else { block_shape(s.arch) };
     let waves = threads as usize / s.arch.wave;
     // Runs of matrices that one launch takes: of one format, or of a pair of formats that there is a kernel for; at most three.
     let mut first = 0;
@@ -199,7 +208,14 @@ fn fast(products: &Products, planes: &[Planes], s: &StepArgs<'_>, out: &mut Laun
         };
         let split = same(first, first + 3);
         let mut count = split;
-        let mut kernel = if products.glu.is_some() { MATVEC_GLU } else { MATVEC }[planes[first].format as usize];
+        let table = if products.glu.is_some() {
+            MATVEC_GLU
+        } else if wide {
+            MATVEC_WIDE
+        } else {
+            MATVEC
+        };
+        let mut kernel = table[planes[first].format as usize];
         let next = first + split;
         if split < 3 && next < planes.len() {
             let pair = MATVEC_TWO.iter().find(|(a, b, _)| (*a, *b) == (planes[first].format, planes[next].format));
@@ -257,4 +273,44 @@ fn general(products: &Products, s: &StepArgs<'_>, out: &mut Launches) -> Result<
         matvec_raw::launch(&product, s, out)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::dense;
+    use super::*;
+    use crate::backends::hip::weights::DeviceWeight;
+
+    /// The kernel of a product with rows of `k`, and its blocks and threads.
+    fn launched(arch: &str, dtype: DType, format: i32, k: usize) -> (&'static str, u32, u32) {
+        let planes =
+            Planes { quants: 0x100, format, rows: 4096, k: k as i32, blocks: k as i32 / 32, ..Planes::zeroed() };
+        let weight = DeviceWeight { dtype, planes: Some(planes), raw: None };
+        let activation = if is_plain(format) { DType::F32 } else { DType::Q8A };
+        let op = Op::QMatmul(QMatmul { bias: false, act: None, residual: false, activation, norm_eps: 0.0 });
+        let vector = |n| dense(DType::F32, [n, 1, 1, 1]);
+        let s = StepArgs {
+            operands: &[dense(DType::F32, [k, 4096, 1, 1]), vector(k)],
+            results: &[vector(4096)],
+            weights: &[Some(&weight), None],
+            arch: &Arch::of(arch).unwrap(),
+            scratch: 0,
+            fault: 0,
+            index: 0,
+            early: false,
+        };
+        let mut out = Launches::default();
+        launches(&op, &s, &mut out).unwrap();
+        let [only] = &out.list[..] else { panic!("{} launches", out.list.len()) };
+        (only.kernel.name, only.grid[0], only.threads)
+    }
+
+    #[test]
+    fn long_rounded_rows_take_one_block_a_unit_on_nvidia() {
+        let q4_k = |arch, k| launched(arch, DType::Q4K, 8, k);
+        assert_eq!(q4_k("sm_90", 8192), ("matvec_q4_k", 256, 512));
+        assert_eq!(q4_k("sm_90", 14336), ("matvec_wide_q4_k", 128, 1024));
+        assert_eq!(q4_k("gfx1100", 14336), ("matvec_q4_k", 384, 256));
+        assert_eq!(launched("sm_90", DType::F16, 1, 14336), ("matvec_f16", 256, 512));
+    }
 }

@@ -26,7 +26,8 @@ pub(in crate::backends::hip) fn step(
 ) -> Result<Launches, String> {
     let arch = Arch::of("gfx1100").unwrap();
     let weights = vec![None; operands.len()];
-    let args = StepArgs { operands, results, weights: &weights, arch: &arch, scratch: 0, fault: 1 << 16, index: 0 };
+    let (scratch, fault, index, early) = (0, 1 << 16, 0, false);
+    let args = StepArgs { operands, results, weights: &weights, arch: &arch, scratch, fault, index, early };
     let mut out = Launches::default();
     f(&args, &mut out).map(|()| out)
 }
