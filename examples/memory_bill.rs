@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
 
     // A target is pure data about a machine; no thread is started.
-    let target = CpuTarget { threads: std::thread::available_parallelism().map_or(1, |n| n.get()) };
+    let target = CpuTarget::new(std::thread::available_parallelism().map_or(1, |n| n.get()));
     let started = Instant::now();
     let mut plans = 0;
     for context in [512, 2048, 8192, 32768] {

@@ -33,7 +33,7 @@
 //! let y = b.silu(y);
 //! b.output("y", y);
 //!
-//! let plan = plan(&b.finish()?, bounds, &CpuTarget { threads: 4 }, &PassOptions::default())?;
+//! let plan = plan(&b.finish()?, bounds, &CpuTarget::new(4), &PassOptions::default())?;
 //! let steps: Vec<&str> = plan.steps.iter().map(|s| s.op.name()).collect();
 //! assert_eq!(steps, ["qmatmul"]); // the weight is read in its stored type, silu is applied to what it multiplies
 //! assert_eq!(plan.bill.arena, 4 * 512 * (64 + 128));

@@ -70,7 +70,7 @@ fn texts_go_around() {
         same("text", &print(&again), &once)?;
         // After the passes ids have gaps, which reading closes.
         let mut fused = graph.clone();
-        text(passes::run(&mut fused, &CpuTarget { threads: 1 }, &PassOptions::default()))?;
+        text(passes::run(&mut fused, &CpuTarget::new(1), &PassOptions::default()))?;
         let read = print(&text(parse_with(&print(&fused), &custom))?);
         same("fused text", &print(&text(parse_with(&read, &custom))?), &read)
     });
@@ -112,7 +112,7 @@ fn every_pass_is_applied_to_some_graph() {
     let seen = std::cell::RefCell::new(BTreeMap::new());
     for_graphs(1000, |graph, _| {
         let mut fused = graph.clone();
-        let target = Eager(CpuTarget { threads: 1 });
+        let target = Eager(CpuTarget::new(1));
         for decision in text(passes::run(&mut fused, &target, &PassOptions::default()))? {
             let applied = matches!(decision.outcome, Outcome::Applied { .. });
             let mut seen = seen.borrow_mut();
@@ -220,7 +220,7 @@ fn live_bytes(plan: &Plan) -> usize {
 fn plans_hold_up_to_the_checkers() {
     for_graphs(6000, |graph, seed| {
         let bounds = Bounds { t: 1 + seed as usize % 40, s: 40 + seed as usize % 300, r: 1 + seed as usize % 3 };
-        let target = CpuTarget { threads: 1 + seed as usize % 4 };
+        let target = CpuTarget::new(1 + seed as usize % 4);
         let options = match seed % 3 {
             0 => PassOptions::default(),
             1 => only_without(|_| true),
@@ -245,7 +245,7 @@ fn plans_hold_up_to_the_checkers() {
 fn the_checkers_find_overlaps() {
     let (found, replayed, tried) = (std::cell::Cell::new(0), std::cell::Cell::new(0), std::cell::Cell::new(0));
     for_graphs(300, |graph, _| {
-        let target = CpuTarget { threads: 1 };
+        let target = CpuTarget::new(1);
         let mut fused = graph.clone();
         text(passes::run(&mut fused, &target, &PassOptions::default()))?;
         let mut plan = text(plan(graph, BOUNDS, &target, &PassOptions::default()))?;

@@ -69,7 +69,7 @@ impl Case {
         let mut after = graph.clone();
         let disabled = PASSES.iter().map(|p| p.name()).filter(|&p| p != self.pass).map(str::to_string).collect();
         let options = PassOptions { disabled, stop_after: None };
-        let decisions = run(&mut after, &Eager(CpuTarget { threads: 1 }), &options);
+        let decisions = run(&mut after, &Eager(CpuTarget::new(1)), &options);
         let decisions = decisions.unwrap_or_else(|e| panic!("{}: {e}", self.path.display()));
         verify(&after).unwrap_or_else(|e| panic!("{}: {e}", self.path.display()));
         (graph, after, decisions)
@@ -179,5 +179,5 @@ fn hits_mean_what_their_graphs_mean() {
 #[test]
 fn quantize_activations_has_an_integer_kernel_to_serve() {
     use rocmforge::graph::passes::Capabilities;
-    assert_eq!(CpuTarget { threads: 1 }.activation_type(DType::Q8_0, 1024, 1), DType::Q8A, "its cases rely on it");
+    assert_eq!(CpuTarget::new(1).activation_type(DType::Q8_0, 1024, 1), DType::Q8A, "its cases rely on it");
 }

@@ -17,7 +17,7 @@ const DECODE: Bounds = Bounds { t: 1, s: 4096, r: 1 };
 fn planned(shape: &Shape, bounds: Bounds, options: &PassOptions) -> Plan {
     let header = Header::parse(&shape.header("model.gguf")).unwrap();
     let graph = build(&header, &GraphOptions { bounds, kv_type: DType::F16 }).unwrap();
-    let plan = plan(&graph, bounds, &CpuTarget { threads: 4 }, options).unwrap();
+    let plan = plan(&graph, bounds, &CpuTarget::new(4), options).unwrap();
     check(&plan).unwrap();
     plan
 }

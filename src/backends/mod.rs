@@ -10,6 +10,7 @@ pub mod null;
 use crate::graph::plan::{MemoryBill, Plan, Target, WeightSlot};
 use crate::tensor::Bounds;
 use std::any::Any;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -19,8 +20,11 @@ pub trait WeightSource: Send + Sync {
     /// The bytes of the weight of this name, as the file stores them.
     fn bytes(&self, name: &str) -> Option<&[u8]>;
 
-    /// Tells that a weight was copied and its bytes are not needed soon; they can still be read.
-    fn release(&self, _name: &str) {}
+    /// Tells that this part of a weight was copied and is not needed soon; it can still be read.
+    fn release(&self, _name: &str, _part: Range<usize>) {}
+
+    /// Tells that this part of a weight will be read next.
+    fn prefetch(&self, _name: &str, _part: Range<usize>) {}
 }
 
 /// Weights in the form that a backend's kernels read.

@@ -16,6 +16,9 @@ pub struct DeviceArgs {
     /// Layers that a GPU runs, the last ones, with the output; without it as many as its memory holds
     #[arg(long, value_name = "N", help_heading = "Model")]
     pub gpu_layers: Option<usize>,
+    /// Leave the weights that the CPU reads in the mapped file instead of repacking them: slower, for machines short of memory
+    #[arg(long, help_heading = "Model")]
+    pub no_repack: bool,
 }
 
 /// Element type of the KV cache.
@@ -114,8 +117,8 @@ impl ModelArgs {
 
     /// How the model is opened.
     pub fn load_options(&self, session: SessionOptions) -> LoadOptions {
-        let DeviceArgs { device, gpu_layers } = self.device;
-        LoadOptions { device, gpu_layers, session, threads: self.threads, ..LoadOptions::default() }
+        let DeviceArgs { device, gpu_layers, no_repack } = self.device;
+        LoadOptions { device, gpu_layers, session, threads: self.threads, no_repack, ..LoadOptions::default() }
     }
 }
 

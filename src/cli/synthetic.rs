@@ -18,7 +18,7 @@ Examples:
   rocmforge synthetic llama-1b:Q4_K_M model.gguf"
 )]
 pub struct SyntheticArgs {
-    /// SHAPE:TYPE, where the shape is llama-8b, llama-1b, qwen2.5-0.5b or tiny and the type one of `rocmforge quantize`
+    /// SHAPE:TYPE, where the shape is llama-8b, llama-1b, qwen2.5-0.5b, small or tiny and the type one of `rocmforge quantize`
     #[arg(value_name = "NAME")]
     name: String,
     /// File to write; it is replaced when the new one is complete. - is stdout

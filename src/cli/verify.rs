@@ -35,6 +35,9 @@ pub struct VerifyArgs {
     /// What runs the program: cpu, gpu or gpu:N
     #[arg(long, value_name = "DEVICE", default_value_t = DeviceChoice::Cpu)]
     device: DeviceChoice,
+    /// The CPU reads weights in the file instead of repacking them
+    #[arg(long)]
+    no_repack: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -53,8 +56,14 @@ struct Row<'a> {
 pub fn run(args: VerifyArgs) -> Result<(), Failure> {
     let source = ModelSource::from_option(args.model.as_deref())?;
     let layers = if args.layers == 0 { usize::MAX } else { args.layers };
-    let options =
-        VerifyOptions { layers, tokens: args.tokens, seed: args.seed, device: args.device, ..VerifyOptions::default() };
+    let options = VerifyOptions {
+        layers,
+        tokens: args.tokens,
+        seed: args.seed,
+        device: args.device,
+        no_repack: args.no_repack,
+        ..VerifyOptions::default()
+    };
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let verdicts = engine::verify(source.weights()?, &options, &mut |what| {
         if terminal {

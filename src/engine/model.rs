@@ -39,6 +39,9 @@ pub struct LoadOptions {
     pub threads: usize,
     /// Which passes run.
     pub passes: PassOptions,
+    /// Leaves weights that the CPU reads in the mapped file, instead of copying them into the order of its kernels: slower, for
+    /// machines that are short of memory.
+    pub no_repack: bool,
 }
 
 /// A model, ready to run. Clones share the weights.
@@ -85,9 +88,15 @@ impl WeightSource for File {
         self.0.tensor(name).map(|t| self.0.data(t))
     }
 
-    fn release(&self, name: &str) {
+    fn release(&self, name: &str, part: Range<usize>) {
         if let Some(tensor) = self.0.tensor(name) {
-            self.0.release(tensor);
+            self.0.release(tensor, part);
+        }
+    }
+
+    fn prefetch(&self, name: &str, part: Range<usize>) {
+        if let Some(tensor) = self.0.tensor(name) {
+            self.0.prefetch(tensor, part);
         }
     }
 }
@@ -139,8 +148,8 @@ impl Model {
         progress: &mut dyn FnMut(LoadProgress) -> bool,
     ) -> Result<Model, EngineError> {
         let config = Config::read(data.header())?;
-        let LoadOptions { device, gpu_layers, threads, ref session, ref passes } = *options;
-        let wanted = Wanted { device, gpu_layers, threads, session, passes };
+        let LoadOptions { device, gpu_layers, threads, ref session, ref passes, no_repack } = *options;
+        let wanted = Wanted { device, gpu_layers, threads, session, passes, no_repack };
         let (stages, why) = place(data.header(), &config, &wanted, &open_gpu)?;
         let optional = wanted.is_optional() && stages.iter().any(|stage| stage.backend.device().threads == 0);
         match Model::on_stages(Arc::clone(&data), stages, why, passes, progress) {

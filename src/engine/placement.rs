@@ -167,6 +167,7 @@ pub(super) struct Wanted<'a> {
     pub threads: usize,
     pub session: &'a SessionOptions,
     pub passes: &'a PassOptions,
+    pub no_repack: bool,
 }
 
 impl Wanted<'_> {
@@ -184,15 +185,15 @@ pub(super) fn place(
     open_gpu: &dyn Fn(Option<usize>) -> Result<Arc<dyn Backend>, BackendError>,
 ) -> Result<(Vec<Stage>, Option<String>), EngineError> {
     let n_layer = config.n_layer;
-    let cpu = |layers: Range<usize>| -> Result<Stage, EngineError> {
-        Ok(Stage { backend: Arc::new(CpuBackend::new(wanted.threads)?), layers })
+    let on_cpu = |layers: Range<usize>| -> Result<Stage, EngineError> {
+        Ok(Stage { backend: cpu(wanted.threads, wanted.no_repack)?, layers })
     };
     let number = match (wanted.device, wanted.gpu_layers) {
         (DeviceChoice::Cpu, Some(1..)) => {
             let reason = "the device is the CPU: --device gpu, or no layers for a GPU".to_string();
             return Err(EngineError::Option { name: "gpu_layers", reason });
         }
-        (DeviceChoice::Cpu, _) | (_, Some(0)) => return Ok((vec![cpu(0..n_layer)?], None)),
+        (DeviceChoice::Cpu, _) | (_, Some(0)) => return Ok((vec![on_cpu(0..n_layer)?], None)),
         (DeviceChoice::Gpu(number), _) => number,
         (DeviceChoice::Auto, _) => None,
     };
@@ -201,7 +202,7 @@ pub(super) fn place(
         Ok(gpu) => gpu,
         Err(error) if optional => {
             let expected = !matches!(error, BackendError::NoDevice { present: false, .. });
-            return Ok((vec![cpu(0..n_layer)?], expected.then(|| format!("no GPU is used: {error}"))));
+            return Ok((vec![on_cpu(0..n_layer)?], expected.then(|| format!("no GPU is used: {error}"))));
         }
         Err(error) => return Err(error.into()),
     };
@@ -216,7 +217,7 @@ pub(super) fn place(
     }
     let mut stages = Vec::new();
     if n < n_layer {
-        stages.push(cpu(0..n_layer - n)?);
+        stages.push(on_cpu(0..n_layer - n)?);
     }
     if n > 0 {
         stages.push(Stage { backend: gpu, layers: n_layer - n..n_layer });
@@ -237,11 +238,16 @@ pub(super) fn open_gpu(_: Option<usize>) -> Result<Arc<dyn Backend>, BackendErro
     Err(BackendError::NoDevice { reason, present: false })
 }
 
+fn cpu(threads: usize, no_repack: bool) -> Result<Arc<dyn Backend>, BackendError> {
+    let backend = CpuBackend::new(threads)?;
+    Ok(Arc::new(if no_repack { backend.without_repack() } else { backend }))
+}
+
 /// One device for all; the CPU for `Auto`.
-pub(super) fn open_device(device: DeviceChoice) -> Result<Arc<dyn Backend>, BackendError> {
+pub(super) fn open_device(device: DeviceChoice, no_repack: bool) -> Result<Arc<dyn Backend>, BackendError> {
     match device {
         DeviceChoice::Gpu(number) => open_gpu(number),
-        DeviceChoice::Auto | DeviceChoice::Cpu => Ok(Arc::new(CpuBackend::new(0)?)),
+        DeviceChoice::Auto | DeviceChoice::Cpu => cpu(0, no_repack),
     }
 }
 
@@ -317,7 +323,7 @@ mod tests {
         let data = Synthetic::new("tiny:Q8_0").unwrap();
         let config = Config::read(data.header()).unwrap();
         let (session, passes) = (SessionOptions { context: 256, ..Default::default() }, PassOptions::default());
-        let wanted = Wanted { device, gpu_layers, threads: 1, session: &session, passes: &passes };
+        let wanted = Wanted { device, gpu_layers, threads: 1, session: &session, passes: &passes, no_repack: false };
         let open = |_: Option<usize>| match free {
             Ok(free) => Ok(Arc::new(Device(NullBackend::default(), free)) as Arc<dyn Backend>),
             Err(present) => Err(BackendError::NoDevice { reason: "nothing there".to_string(), present }),

@@ -5,19 +5,32 @@ use crate::backends::cpu::CpuTarget;
 use crate::backends::hip::HipTarget;
 use crate::graph::plan::Target;
 
-/// Names that [`target`] knows: the CPU, and GPUs as compilers call them (with the feature `hip`).
+/// Names that [`target`] knows: the CPU, with weights repacked or left in the mapped file, and GPUs as compilers call them (with the feature `hip`).
 #[cfg(feature = "hip")]
-pub const TARGETS: &[&str] =
-    &["cpu", "gfx1030", "gfx1100", "gfx1151", "gfx1200", "gfx1201", "gfx90a", "gfx942", "gfx950", "sm_80", "sm_90"];
+pub const TARGETS: &[&str] = &[
+    "cpu",
+    "cpu-mapped",
+    "gfx1030",
+    "gfx1100",
+    "gfx1151",
+    "gfx1200",
+    "gfx1201",
+    "gfx90a",
+    "gfx942",
+    "gfx950",
+    "sm_80",
+    "sm_90",
+];
 
 /// Names that [`target`] knows: the CPU.
 #[cfg(not(feature = "hip"))]
-pub const TARGETS: &[&str] = &["cpu"];
+pub const TARGETS: &[&str] = &["cpu", "cpu-mapped"];
 
 /// The target of a name; `threads` matter to the CPU.
 pub fn target(name: &str, threads: usize) -> Option<Box<dyn Target>> {
     match name {
-        "cpu" => Some(Box::new(CpuTarget { threads })),
+        "cpu-mapped" => Some(Box::new(CpuTarget { threads, repack: false })),
+        "cpu" => Some(Box::new(CpuTarget::new(threads))),
         #[cfg(feature = "hip")]
         _ => HipTarget::of(name).map(|target| Box::new(target) as Box<dyn Target>),
         #[cfg(not(feature = "hip"))]

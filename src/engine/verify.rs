@@ -31,6 +31,8 @@ pub struct VerifyOptions {
     pub seed: u64,
     /// What runs the program: with `Auto` the CPU.
     pub device: DeviceChoice,
+    /// Whether the CPU reads weights in the file instead of repacking them.
+    pub no_repack: bool,
     /// Largest allowed difference between two graphs, relative to the largest absolute value of the node's result.
     pub graph_tolerance: f32,
     /// The same between the program and the references. Integer kernels round activations: a last bit that differs before the
@@ -45,6 +47,7 @@ impl Default for VerifyOptions {
             tokens: 5,
             seed: 1,
             device: DeviceChoice::Cpu,
+            no_repack: false,
             graph_tolerance: 2e-4,
             program_tolerance: 2e-2,
         }
@@ -97,7 +100,7 @@ pub fn verify(
     let bounds = Bounds { t: n, s: n, r: n };
     let build_options = GraphOptions { bounds, kv_type: DType::F32 };
     let unfused = build_layers(gguf.header(), &build_options, options.layers.max(1))?;
-    let backend = open_device(options.device)?;
+    let backend = open_device(options.device, options.no_repack)?;
     let inputs = inputs(&unfused, &bounds, options.seed);
     let failed = |e: InterpretError| EngineError::Option { name: "verify", reason: e.to_string() };
     progress("the unfused graph by the references");

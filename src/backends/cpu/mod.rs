@@ -40,7 +40,18 @@ impl CpuBackend {
         let available = || std::thread::available_parallelism().map_or(1, |n| n.get());
         let threads = if threads == 0 { available() } else { threads };
         let pool = Pool::new(threads).map_err(|e| BackendError::Threads(e.to_string()))?;
-        Ok(CpuBackend { target: CpuTarget { threads }, level: level.or_best(), pool: Arc::new(Mutex::new(pool)) })
+        Ok(CpuBackend {
+            target: CpuTarget::new(threads),
+            level: level.or_best(),
+            pool: Arc::new(Mutex::new(pool)),
+        })
+    }
+
+    /// Leaves the weights in the mapped file instead of repacking them, for machines that are short of memory.
+    #[must_use]
+    pub fn without_repack(mut self) -> CpuBackend {
+        self.target.repack = false;
+        self
     }
 
     /// Number of threads.
@@ -69,7 +80,7 @@ impl Backend for CpuBackend {
         source: Arc<dyn WeightSource>,
         progress: &mut dyn FnMut(u64) -> bool,
     ) -> Result<LoadedWeights, BackendError> {
-        Ok(Arc::new(CpuWeights::load(weights, source, progress)?))
+        Ok(Arc::new(CpuWeights::load(weights, source, self.target.repack, &self.pool, progress)?))
     }
 
     fn states(&self, plan: &Plan) -> Result<Box<dyn States>, BackendError> {

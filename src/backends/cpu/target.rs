@@ -1,27 +1,38 @@
 //! [`CpuTarget`]: what plans for a processor are made for. Pure data, the same on every machine.
 
-use super::simd::packed::{activation_type, is_supported, packed_bytes};
+use super::simd::packed::{activation_type, is_supported};
 use super::simd::steps;
+use super::weights;
 use crate::graph::passes::Capabilities;
 use crate::graph::plan::{Plan, Target, WeightMemory, WeightSlot};
-use crate::tensor::{Bounds, DType};
+use crate::tensor::DType;
 
 /// A processor with a number of threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuTarget {
     /// Threads that run a program.
     pub threads: usize,
+    /// Whether weights are copied into the order in which kernels read them. If not, they stay in the mapped file and are dequantized
+    /// as they are used: slower, and no memory but the file's pages.
+    pub repack: bool,
+}
+
+impl CpuTarget {
+    /// A processor that repacks weights.
+    pub fn new(threads: usize) -> CpuTarget {
+        CpuTarget { threads, repack: true }
+    }
 }
 
 impl Capabilities for CpuTarget {
     fn activation_type(&self, weight: DType, k: usize, _: usize) -> DType {
-        if is_supported(weight) { activation_type(weight, k) } else { DType::F32 }
+        if self.repack && is_supported(weight) { activation_type(weight, k) } else { DType::F32 }
     }
 }
 
 impl Target for CpuTarget {
     fn name(&self) -> &str {
-        "cpu"
+        if self.repack { "cpu" } else { "cpu-mapped" }
     }
 
     fn alignment(&self) -> usize {
@@ -29,18 +40,11 @@ impl Target for CpuTarget {
     }
 
     fn weight_memory(&self, weight: &WeightSlot) -> WeightMemory {
-        let [k, rows, ..] = weight.ty.shape.eval(&NO_SYMBOLS);
-        let bytes = weight.ty.bytes(&NO_SYMBOLS).unwrap_or(0);
-        let packed = if weight.matmul { packed_bytes(weight.ty.dtype, rows, k).unwrap_or(0) } else { 0 };
-        let copied = if weight.direct { bytes } else { 0 };
-        WeightMemory { allocated: packed + copied, mapped: if weight.rows { bytes } else { 0 } }
+        weights::memory(weight, self.repack)
     }
 
     fn scratch_bytes(&self, plan: &Plan) -> usize {
-        let largest = plan.steps.iter().map(|s| steps::scratch_bytes(s, &plan.bounds)).max().unwrap_or(0);
+        let largest = plan.steps.iter().map(|s| steps::scratch_bytes(s, &plan.bounds, self.repack)).max().unwrap_or(0);
         largest.next_multiple_of(128) * self.threads
     }
 }
-
-/// Weights have no symbolic sizes.
-const NO_SYMBOLS: Bounds = Bounds { t: 1, s: 1, r: 1 };

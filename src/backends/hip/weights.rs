@@ -115,7 +115,7 @@ impl HipWeights {
                 at += size.next_multiple_of(ALIGNMENT);
             }
             weights.insert(slot.name.clone(), weight);
-            source.release(&slot.name);
+            source.release(&slot.name, 0..usize::MAX);
             done += bytes.len() as u64;
             if !progress(done) {
                 return Err(BackendError::Cancelled);

@@ -1,6 +1,6 @@
 //! The memory bill of a session and the largest context that fits into an amount of memory.
 
-use super::{Dump, Input};
+use super::{Dump, Input, target};
 use crate::cli::Failure;
 use crate::engine::{KvType, layers_that_fit};
 use crate::graph::plan::{MemoryBill, Plan, plan};
@@ -192,7 +192,7 @@ fn shrink(dump: &Dump, budget: u64, case: Case, bill: &MemoryBill) -> Result<Vec
             break;
         }
     }
-    if let (Input::Model { config, .. }, None, true) = (&*dump.input, &dump.layers, dump.target.name() != "cpu") {
+    if let (Input::Model { config, .. }, None, true) = (&*dump.input, &dump.layers, !target::is_cpu(&*dump.target)) {
         let part = |layers| session_bill(&Dump { layers: Some(layers), ..dump.clone() }, case);
         let n = layers_that_fit(config.n_layer, budget, part)?;
         if n > 0 {

@@ -219,7 +219,8 @@ pub struct Dump {
 
 impl Dump {
     fn open(args: &GraphDumpArgs) -> Result<Dump, Failure> {
-        let target = target::target(&args.target, args.threads)?.into();
+        let name = if args.target == "cpu" { target::cpu(args.device.no_repack) } else { &args.target };
+        let target = target::target(name, args.threads)?.into();
         let input = Input::open(args.model.as_deref(), args.file.as_deref())?;
         if args.diff.as_ref().is_some_and(|pass| args.disable.contains(pass)) {
             return Err(Failure::new("--diff shows a pass that --disable leaves out").hint("give one of the two"));

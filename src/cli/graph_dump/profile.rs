@@ -64,9 +64,10 @@ pub fn run(args: &GraphDumpArgs) -> Result<String, Failure> {
             .hint("--trace FILE writes a trace for Perfetto or chrome://tracing"));
     }
     let source = ModelSource::from_option(args.model.as_deref().or(args.file.as_deref()))?;
-    let DeviceArgs { device, gpu_layers } = args.device;
+    let DeviceArgs { device, gpu_layers, no_repack } = args.device;
     let session = SessionOptions { context: args.ctx.unwrap_or(0), kv_type: args.kv_type.into(), ..Default::default() };
-    let load = LoadOptions { device, gpu_layers, session, threads: args.threads, passes: super::pass_options(args) };
+    let (threads, passes) = (args.threads, super::pass_options(args));
+    let load = LoadOptions { device, gpu_layers, session, threads, passes, no_repack };
     let model = Model::from_gguf(source.weights()?, &load, &mut |_| true)?;
     show_placement(&model);
     let depth = args.ctx.unwrap_or(0).saturating_sub(1);

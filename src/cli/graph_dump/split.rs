@@ -47,14 +47,14 @@ pub fn dump(args: &GraphDumpArgs, whole: &Dump, n: usize) -> Result<String, Fail
             Failure::new("--gpu-layers needs a model, which has layers").hint("leave it out for a graph's text")
         );
     };
-    if whole.target.name() == "cpu" {
+    if target::is_cpu(&*whole.target) {
         return Err(Failure::new("--gpu-layers with the target cpu").hint("--target names a GPU, such as gfx1100"));
     }
     if args.explain.is_some() || args.diff.is_some() || args.why_not {
         return Err(Failure::new("--explain, --diff and --why-not ask about one graph").hint("leave --gpu-layers out"));
     }
     let first = config.n_layer - n.min(config.n_layer);
-    let cpu = target::target("cpu", args.threads)?.into();
+    let cpu = target::target(target::cpu(args.device.no_repack), args.threads)?.into();
     let on_cpu = Dump { layers: Some(0..first), target: cpu, ..whole.clone() };
     let on_gpu = Dump { layers: Some(first..config.n_layer), ..whole.clone() };
     let parts: Vec<Dump> =

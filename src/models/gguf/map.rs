@@ -32,8 +32,8 @@ impl Map {
         Ok(Map { map: Some(map_file(&file).map_err(|error| GgufError::Io { doing: "map the file", error })?) })
     }
 
-    /// Tells the system that this range is not needed soon: its pages leave memory and come back from the file when read again.
-    /// Only a hint; whatever the answer, the bytes stay what they are.
+    /// Tells the system that this range is not needed soon: its pages leave memory and come back from the file when read again, some
+    /// rows of it and not megabytes around them. Only a hint; whatever the answer, the bytes stay what they are.
     #[allow(unsafe_code)]
     pub(super) fn release(&self, range: std::ops::Range<usize>) {
         #[cfg(unix)]
@@ -41,11 +41,24 @@ impl Map {
             && range.start < range.end
             && range.end <= map.len()
         {
+            #[cfg(target_os = "linux")]
+            let _ = map.advise_range(memmap2::Advice::NoHugePage, range.start, range.end - range.start);
             // SAFETY: dropping the pages of a read-only mapping of a file loses nothing: they are read from the file again, with
             // the same bytes, when a slice of the map is next used.
             let _ = unsafe {
                 map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.end - range.start)
             };
+        }
+    }
+
+    /// Tells the system that this range is read next, so that it comes from the disk while other bytes are used. Only a hint.
+    pub(super) fn prefetch(&self, range: std::ops::Range<usize>) {
+        #[cfg(unix)]
+        if let Some(map) = &self.map
+            && range.start < range.end
+            && range.end <= map.len()
+        {
+            let _ = map.advise_range(memmap2::Advice::WillNeed, range.start, range.end - range.start);
         }
     }
 

@@ -19,6 +19,7 @@ mod value;
 mod writer;
 
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -151,11 +152,25 @@ impl Gguf {
 }
 
 impl Gguf {
-    /// Lets the pages of a tensor leave memory after it was copied elsewhere. Its data can still be read, from the file again.
-    pub fn release(&self, tensor: &TensorInfo) {
-        if let (Bytes::Mapped(map), Some(range)) = (&self.bytes, self.header.data_range(tensor)) {
+    /// Lets the pages of a part of a tensor leave memory after it was copied elsewhere. Its data can still be read, from the file again.
+    pub fn release(&self, tensor: &TensorInfo, part: Range<usize>) {
+        if let (Bytes::Mapped(map), Some(range)) = (&self.bytes, self.part(tensor, part)) {
             map.release(range);
         }
+    }
+
+    /// Says that a part of a tensor will be read next, so that the system fetches it meanwhile.
+    pub fn prefetch(&self, tensor: &TensorInfo, part: Range<usize>) {
+        if let (Bytes::Mapped(map), Some(range)) = (&self.bytes, self.part(tensor, part)) {
+            map.prefetch(range);
+        }
+    }
+
+    /// Where a part of a tensor stands in the file; what is beyond the tensor does not count.
+    fn part(&self, tensor: &TensorInfo, part: Range<usize>) -> Option<Range<usize>> {
+        let whole = self.header.data_range(tensor)?;
+        let at = |offset: usize| whole.start.saturating_add(offset).min(whole.end);
+        Some(at(part.start)..at(part.end))
     }
 }
 

@@ -1,9 +1,10 @@
-//! Aligned zeroed memory ([`AlignedBuf`]) and [`Ptr`], the view through which threads write disjoint parts of it.
+//! Aligned zeroed memory ([`AlignedBuf`]), one mapping for many buffers ([`Slab`]), and [`Ptr`], the view through which threads write disjoint parts of it.
 
 use std::alloc::Layout;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 /// Alignment of every buffer: a cache line, and one AVX-512 register.
 pub const ALIGN: usize = 64;
@@ -24,8 +25,8 @@ enum Backing {
     /// `len == 0`: nothing is owned.
     Empty,
     Heap(Layout),
-    /// Owns the pages; `ptr` points into it.
-    Map(#[allow(dead_code)] memmap2::MmapMut),
+    /// Keeps the pages; `ptr` points into them, and no other buffer has this part.
+    Map(#[allow(dead_code)] Arc<memmap2::MmapMut>),
 }
 
 /// Zeroed bytes, aligned to [`ALIGN`]; from 4 MiB on aligned to 2 MiB with huge pages asked for where the system has them.
@@ -65,18 +66,19 @@ impl AlignedBuf {
         let total = len.checked_add(HUGE_ALIGN)?;
         isize::try_from(total).ok()?;
         let mut map = memmap2::MmapOptions::new().len(total).map_anon().ok()?;
-        // Only a hint: without huge pages the buffer is slower, not wrong.
-        #[cfg(target_os = "linux")]
-        let _ = map.advise(memmap2::Advice::HugePage);
         let start = map.as_mut_ptr();
         let skip = start.align_offset(HUGE_ALIGN);
         // `align_offset` may give up with `usize::MAX`, which is not in bounds.
         if skip > HUGE_ALIGN {
             return None;
         }
+        // Only a hint: without huge pages the buffer is slower, not wrong. A last page that the buffer does not fill stays small,
+        // so that no more memory is taken than was asked for.
+        #[cfg(target_os = "linux")]
+        let _ = map.advise_range(memmap2::Advice::HugePage, skip, len / HUGE_ALIGN * HUGE_ALIGN);
         // SAFETY: skip ≤ HUGE_ALIGN and the map holds len + HUGE_ALIGN bytes.
         let ptr = NonNull::new(unsafe { start.add(skip) })?;
-        Some(AlignedBuf { ptr, len, backing: Backing::Map(map) })
+        Some(AlignedBuf { ptr, len, backing: Backing::Map(Arc::new(map)) })
     }
 
     /// Bytes in the buffer: what was asked for.
@@ -125,6 +127,45 @@ impl Drop for AlignedBuf {
 impl fmt::Debug for AlignedBuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "AlignedBuf({} bytes)", self.len)
+    }
+}
+
+/// Memory for many buffers in one mapping, one behind the other in the order in which they are taken: huge pages hold several small
+/// buffers, and reading them in that order is one stream.
+#[derive(Default)]
+pub struct Slab {
+    /// What is left of the mapping.
+    left: Option<AlignedBuf>,
+}
+
+impl Slab {
+    /// Memory for buffers of these sizes.
+    ///
+    /// # Errors
+    /// As [`AlignedBuf::zeroed`].
+    pub fn new(sizes: impl Iterator<Item = usize>) -> Result<Slab, AllocError> {
+        let total =
+            sizes.fold(0usize, |sum, len| sum.saturating_add(len.checked_next_multiple_of(ALIGN).unwrap_or(len)));
+        let left = if total < HUGE_FROM { None } else { Some(AlignedBuf::zeroed(total)?) };
+        Ok(Slab { left })
+    }
+
+    /// The next `len` zeroed bytes; from elsewhere where the mapping has no room.
+    ///
+    /// # Errors
+    /// As [`AlignedBuf::zeroed`].
+    pub fn take(&mut self, len: usize) -> Result<AlignedBuf, AllocError> {
+        let size = len.checked_next_multiple_of(ALIGN).unwrap_or(usize::MAX);
+        match &mut self.left {
+            Some(AlignedBuf { ptr, len: left, backing: Backing::Map(map) }) if len > 0 && size <= *left => {
+                let taken = AlignedBuf { ptr: *ptr, len, backing: Backing::Map(Arc::clone(map)) };
+                // SAFETY: size ≤ left, so the result lies within the mapping or at its end.
+                *ptr = unsafe { ptr.add(size) };
+                *left -= size;
+                Ok(taken)
+            }
+            _ => AlignedBuf::zeroed(len),
+        }
     }
 }
 
@@ -213,6 +254,27 @@ mod tests {
             b.as_mut_slice().fill(7);
             assert!(b.as_slice().iter().all(|&x| x == 7));
         }
+    }
+
+    #[test]
+    fn a_slab_gives_its_memory_in_order() {
+        let sizes = [3 << 20, 1, 64, 0, (2 << 20) + 3];
+        let mut slab = Slab::new(sizes.into_iter()).unwrap();
+        let mut buffers: Vec<AlignedBuf> = sizes.iter().map(|&len| slab.take(len).unwrap()).collect();
+        for (i, (b, len)) in buffers.iter_mut().zip(sizes).enumerate() {
+            assert_eq!((b.len(), b.as_ptr() as usize % ALIGN), (len, 0));
+            assert!(b.as_slice().iter().all(|&x| x == 0));
+            b.as_mut_slice().fill(i as u8 + 1);
+        }
+        assert_eq!(buffers[1].as_ptr() as usize - buffers[0].as_ptr() as usize, 3 << 20);
+        // More than was announced comes from elsewhere, and buffers outlive the slab.
+        let more = slab.take(100).unwrap();
+        drop(slab);
+        assert!(more.as_slice().iter().all(|&x| x == 0));
+        for (i, b) in buffers.iter().enumerate() {
+            assert!(b.as_slice().iter().all(|&x| x == i as u8 + 1));
+        }
+        assert!(Slab::new([usize::MAX, 64].into_iter()).is_err());
     }
 
     #[test]

@@ -24,11 +24,16 @@
 
 mod low_bits;
 
+mod panel;
+
 use super::lanes::LANES;
-use super::memory::{AlignedBuf, AllocError};
+use super::memory::{AlignedBuf, AllocError, Slab};
+use super::pool::{Pool, PoolError};
+use crate::backends::WeightSource;
 use crate::tensor::DType;
-use rayon::prelude::*;
+use std::fmt;
 use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Rows of a panel.
 pub const PANEL_ROWS: usize = LANES;
@@ -63,6 +68,9 @@ pub enum PackError {
     /// No memory for the packed weights.
     #[error(transparent)]
     Alloc(#[from] AllocError),
+    /// A thread fell.
+    #[error("packing: {0}")]
+    Pool(String),
 }
 
 /// How the kernels treat a type.
@@ -155,19 +163,32 @@ pub fn packed_bytes(dtype: DType, rows: usize, k: usize) -> Option<usize> {
     isize::try_from(bytes).is_ok().then_some(bytes)
 }
 
-/// A matrix of `rows` rows of length `k`, packed for the kernels.
-#[derive(Debug)]
+/// A matrix of `rows` rows of length `k`, packed for the kernels, or the rows of a file as they are.
 pub struct PackedMatrix {
     /// The type of the rows that it was packed from.
     source: DType,
     dtype: DType,
     rows: usize,
     k: usize,
-    data: AlignedBuf,
+    data: Data,
 }
 
+enum Data {
+    Packed(AlignedBuf),
+    /// Rows of a file, dequantized as they are used: the first byte, and what keeps them.
+    Rows(*const u8, #[allow(dead_code)] Arc<dyn WeightSource>),
+}
+
+// SAFETY: rows of a file are only read, and kept by a source that is `Send` and `Sync`; packed data are owned.
+unsafe impl Send for PackedMatrix {}
+// SAFETY: as above.
+unsafe impl Sync for PackedMatrix {}
+
+/// Panels that a thread takes at a time when it packs.
+const PANELS_AT_A_TIME: usize = 4;
+
 impl PackedMatrix {
-    /// Packs a row-major matrix as a file holds it, on rayon's threads.
+    /// Packs a row-major matrix as a file holds it.
     ///
     /// # Errors
     /// [`PackError`] if the type is not multiplied, the shape has partial blocks, `src` has another length, or memory lacks.
@@ -178,23 +199,7 @@ impl PackedMatrix {
         if src.len() != expected {
             return Err(PackError::Length { dtype, rows, k, expected, actual: src.len() });
         }
-        if class(packed.dtype) == Class::Generic {
-            packed.data.as_mut_slice().copy_from_slice(src);
-            return Ok(packed);
-        }
-        let (row_bytes, panel) = (packed.row_bytes(), packed.panel_bytes());
-        let to = packed.dtype;
-        if panel == 0 || src.is_empty() {
-            return Ok(packed);
-        }
-        packed.data.as_mut_slice().par_chunks_mut(panel).zip(src.par_chunks(PANEL_ROWS * row_bytes)).for_each(
-            |(panel, src)| {
-                let mut floats = vec![0.0; if to == dtype { 0 } else { k }];
-                for (r, row) in src.chunks_exact(row_bytes).enumerate() {
-                    pack_row(to, converted(dtype, to, row, &mut floats), r, panel);
-                }
-            },
-        );
+        packed.pack_panels(0, src, None)?;
         Ok(packed)
     }
 
@@ -203,8 +208,83 @@ impl PackedMatrix {
     /// # Errors
     /// As [`pack`](PackedMatrix::pack).
     pub fn zeroed(dtype: DType, rows: usize, k: usize) -> Result<PackedMatrix, PackError> {
+        PackedMatrix::zeroed_in(&mut Slab::default(), dtype, rows, k)
+    }
+
+    /// [`PackedMatrix::zeroed`] with memory from `slab`.
+    pub(crate) fn zeroed_in(slab: &mut Slab, dtype: DType, rows: usize, k: usize) -> Result<PackedMatrix, PackError> {
         let bytes = packed_bytes(dtype, rows, k).ok_or(PackError::Shape { dtype, rows, k })?;
-        Ok(PackedMatrix { source: dtype, dtype: packed_type(dtype, k), rows, k, data: AlignedBuf::zeroed(bytes)? })
+        Ok(PackedMatrix { source: dtype, dtype: packed_type(dtype, k), rows, k, data: Data::Packed(slab.take(bytes)?) })
+    }
+
+    /// The rows of the weight `name` of `source` as they stand there, dequantized as they are used.
+    ///
+    /// # Errors
+    /// As [`pack`](PackedMatrix::pack); [`PackError::Length`] with nothing given if the source has no such weight.
+    pub(crate) fn in_place(
+        dtype: DType,
+        rows: usize,
+        k: usize,
+        source: Arc<dyn WeightSource>,
+        name: &str,
+    ) -> Result<PackedMatrix, PackError> {
+        let shape = || PackError::Shape { dtype, rows, k };
+        let row_bytes = dtype.row_bytes(k).filter(|_| is_supported(dtype)).ok_or_else(shape)?;
+        let expected = row_bytes.checked_mul(rows).ok_or_else(shape)?;
+        let bytes = source.bytes(name).unwrap_or_default();
+        if bytes.len() != expected {
+            return Err(PackError::Length { dtype, rows, k, expected, actual: bytes.len() });
+        }
+        let first = bytes.as_ptr();
+        Ok(PackedMatrix { source: dtype, dtype, rows, k, data: Data::Rows(first, source) })
+    }
+
+    /// Packs rows from `16·first` on, whole panels but for the matrix's last, shared out among a pool's threads.
+    ///
+    /// # Errors
+    /// [`PackError::Pool`].
+    ///
+    /// # Panics
+    /// If the rows are not in the matrix.
+    pub(crate) fn pack_panels(&mut self, first: usize, src: &[u8], pool: Option<&Pool>) -> Result<(), PackError> {
+        let (from, to, k, row_bytes) = (self.source, self.dtype, self.k, self.row_bytes());
+        let rows_bytes = PANEL_ROWS * row_bytes;
+        let Data::Packed(data) = &mut self.data else { return Ok(()) };
+        let generic = class(to) == Class::Generic;
+        let panel = if generic { rows_bytes } else { panel_bytes(to, k).expect("checked when the matrix was made") };
+        if panel == 0 || src.is_empty() {
+            return Ok(());
+        }
+        let pack = |(panels, src): (&mut [u8], &[u8])| {
+            if generic {
+                return panels[..src.len()].copy_from_slice(src);
+            }
+            let mut floats = vec![0.0; if to == from { 0 } else { k }];
+            for (panel, src) in panels.chunks_exact_mut(panel).zip(src.chunks(rows_bytes)) {
+                if to == from && src.len() == rows_bytes && panel::pack(to, k, src, panel) {
+                    continue;
+                }
+                for (r, row) in src.chunks_exact(row_bytes).enumerate() {
+                    pack_row(to, converted(from, to, row, &mut floats), r, panel);
+                }
+            }
+        };
+        let panels = data.as_mut_slice()[first * panel..].chunks_mut(PANELS_AT_A_TIME * panel);
+        let work = panels.zip(src.chunks(PANELS_AT_A_TIME * rows_bytes));
+        match pool {
+            None => work.for_each(pack),
+            Some(pool) => {
+                let work = Mutex::new(work);
+                let next = || work.lock().unwrap_or_else(PoisonError::into_inner).next();
+                let packed = pool.run(&|_| {
+                    while let Some(part) = next() {
+                        pack(part);
+                    }
+                });
+                packed.map_err(|error: PoolError| PackError::Pool(error.to_string()))?;
+            }
+        }
+        Ok(())
     }
 
     /// Packs one row into a matrix made by [`zeroed`](PackedMatrix::zeroed); a row may be packed once.
@@ -212,25 +292,23 @@ impl PackedMatrix {
     /// # Errors
     /// [`PackError::Length`] if the row has another length than the matrix's rows, [`PackError::Shape`] if there is no such row.
     pub fn pack_row(&mut self, row: usize, src: &[u8]) -> Result<(), PackError> {
-        let (dtype, rows, k, row_bytes, panel) = (self.source, self.rows, self.k, self.row_bytes(), self.panel_bytes());
+        let (dtype, rows, k, row_bytes) = (self.source, self.rows, self.k, self.row_bytes());
         let to = self.dtype;
+        let Data::Packed(data) = &mut self.data else { return Err(PackError::Shape { dtype, rows: row, k }) };
         if row >= rows {
             return Err(PackError::Shape { dtype, rows: row, k });
         }
         if src.len() != row_bytes {
             return Err(PackError::Length { dtype, rows: 1, k, expected: row_bytes, actual: src.len() });
         }
-        let data = self.data.as_mut_slice();
+        let data = data.as_mut_slice();
         if class(to) == Class::Generic {
             data[row * row_bytes..][..row_bytes].copy_from_slice(src);
         } else {
+            let panel = panel_bytes(to, k).expect("checked when the matrix was made");
             let mut floats = vec![0.0; if to == dtype { 0 } else { k }];
-            pack_row(
-                to,
-                converted(dtype, to, src, &mut floats),
-                row % PANEL_ROWS,
-                &mut data[row / PANEL_ROWS * panel..][..panel],
-            );
+            let panel = &mut data[row / PANEL_ROWS * panel..][..panel];
+            pack_row(to, converted(dtype, to, src, &mut floats), row % PANEL_ROWS, panel);
         }
         Ok(())
     }
@@ -260,22 +338,43 @@ impl PackedMatrix {
         panels.start * PANEL_ROWS..(panels.end * PANEL_ROWS).min(self.rows)
     }
 
-    /// Bytes allocated: [`packed_bytes`] of the shape.
+    /// Bytes allocated: [`packed_bytes`] of the shape, or none for rows of a file.
     pub fn bytes(&self) -> usize {
-        self.data.len()
+        match &self.data {
+            Data::Packed(data) => data.len(),
+            Data::Rows(..) => 0,
+        }
+    }
+
+    /// How the kernels treat it.
+    pub(crate) fn class(&self) -> Class {
+        match self.data {
+            Data::Packed(_) => class(self.dtype),
+            Data::Rows(..) => Class::Generic,
+        }
+    }
+
+    /// The type that activations must have to be multiplied with it.
+    pub fn activation_type(&self) -> DType {
+        if self.class() == Class::Integer { DType::Q8A } else { DType::F32 }
     }
 
     pub(crate) fn row_bytes(&self) -> usize {
         self.source.row_bytes(self.k).expect("checked when the matrix was made")
     }
 
-    /// The first packed byte, as kernels address it.
+    /// The first byte, as kernels address it.
     pub(crate) fn as_ptr(&self) -> *const u8 {
-        self.data.as_ptr()
+        match &self.data {
+            Data::Packed(data) => data.as_ptr(),
+            Data::Rows(first, _) => *first,
+        }
     }
+}
 
-    pub(crate) fn panel_bytes(&self) -> usize {
-        panel_bytes(self.dtype, self.k).expect("checked when the matrix was made")
+impl fmt::Debug for PackedMatrix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PackedMatrix({} x {} of {}, {} bytes)", self.rows, self.k, self.dtype, self.bytes())
     }
 }
 
@@ -465,6 +564,13 @@ fn pack_q6_k(src: &[u8], r: usize, dst: &mut [u8]) {
 mod tests {
     use super::*;
 
+    fn bytes(matrix: &PackedMatrix) -> &[u8] {
+        match &matrix.data {
+            Data::Packed(data) => data.as_slice(),
+            Data::Rows(..) => &[],
+        }
+    }
+
     #[test]
     fn what_is_predicted_is_allocated() {
         for &dtype in DType::ALL {
@@ -475,7 +581,6 @@ mod tests {
                 let src = vec![0x5au8; dtype.row_bytes(k).unwrap() * rows];
                 let packed = PackedMatrix::pack(dtype, rows, k, &src).unwrap();
                 assert_eq!(packed.bytes(), bytes, "{dtype} {rows} x {k}");
-                assert_eq!(packed.data.len(), bytes);
             }
         }
     }
@@ -504,8 +609,13 @@ mod tests {
 
     #[test]
     fn rows_packed_singly_make_the_same_matrix() {
-        for &dtype in DType::ALL.iter().filter(|&&t| is_supported(t)) {
-            let (rows, k) = (19, 768);
+        let pool = Pool::new(3).unwrap();
+        // 800 is an odd number of blocks of 32, 33 no block at all; 163 rows are more than a thread takes at a time.
+        let shapes = [(19, 768), (35, 800), (32, 33), (163, 1024)];
+        for (&dtype, (rows, k)) in DType::ALL.iter().flat_map(|t| shapes.map(|shape| (t, shape))) {
+            if packed_bytes(dtype, rows, k).is_none() {
+                continue;
+            }
             let row = dtype.row_bytes(k).unwrap();
             let src: Vec<u8> = (0..row * rows).map(|i| (i * 31 + i / 7) as u8).collect();
             let whole = PackedMatrix::pack(dtype, rows, k, &src).unwrap();
@@ -513,7 +623,11 @@ mod tests {
             for r in (0..rows).rev() {
                 singly.pack_row(r, &src[r * row..][..row]).unwrap();
             }
-            assert_eq!(whole.data.as_slice(), singly.data.as_slice(), "{dtype}");
+            assert!(bytes(&whole) == bytes(&singly), "{dtype} {rows} x {k}");
+            let mut parts = PackedMatrix::zeroed(dtype, rows, k).unwrap();
+            parts.pack_panels(1, &src[16 * row..], Some(&pool)).unwrap();
+            parts.pack_panels(0, &src[..16 * row], Some(&pool)).unwrap();
+            assert!(bytes(&parts) == bytes(&singly), "{dtype} {rows} x {k}");
         }
     }
 

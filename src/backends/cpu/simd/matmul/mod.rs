@@ -32,6 +32,7 @@ const MAX_TILES: usize = 16;
 #[derive(Clone, Copy)]
 pub(crate) struct Args {
     pub dtype: DType,
+    pub class: Class,
     /// The first packed byte of the matrix.
     pub weights: *const u8,
     pub rows: usize,
@@ -63,15 +64,19 @@ pub fn scratch_bytes(dtype: DType, k: usize) -> usize {
         Class::Integer => k.div_ceil(32).saturating_mul(formats::tile_block_of(dtype)),
         Class::Float if dtype == DType::F32 => return 0,
         Class::Float => return k.saturating_mul(64),
-        // Beside the tile, one row as it comes from the dequantizer.
-        Class::Generic => return k.saturating_mul(64 + 4).next_multiple_of(64),
+        Class::Generic => return rows_scratch_bytes(k),
     };
     tile.saturating_mul((TILE_BUDGET / tile.max(1)).clamp(1, MAX_TILES))
 }
 
+/// [`scratch_bytes`] for rows that stay as the file has them: a tile, and one row as it comes from the dequantizer.
+pub fn rows_scratch_bytes(k: usize) -> usize {
+    k.saturating_mul(64 + 4).saturating_add(63) / 64 * 64
+}
+
 /// `out[t·out_stride + n] = Σ_k W[n, k]·x[t, k]` for the rows `n` of `panels` and `t` in `0..tokens`.
 ///
-/// `x` points to rows of [`activation_type`](super::packed::activation_type)`(w.dtype())`, `x_row_bytes` apart. Nothing is allocated.
+/// `x` points to rows of [`PackedMatrix::activation_type`], `x_row_bytes` apart. Nothing is allocated.
 ///
 /// # Panics
 /// If the scratch is too short or not aligned to 64 bytes, or `panels` is beyond the matrix: before anything is written.
@@ -93,13 +98,15 @@ pub unsafe fn matmul(
     scratch: &mut [u8],
 ) {
     assert!(panels.start <= panels.end && panels.end <= w.panels(), "panels {panels:?} of {}", w.panels());
-    assert!(scratch.len() >= scratch_bytes(w.dtype(), w.k()), "matmul scratch: {} bytes", scratch.len());
+    let needed = if w.class() == Class::Generic { rows_scratch_bytes(w.k()) } else { scratch_bytes(w.dtype(), w.k()) };
+    assert!(scratch.len() >= needed, "matmul scratch: {} bytes", scratch.len());
     assert!(scratch.is_empty() || (scratch.as_ptr() as usize).is_multiple_of(64), "matmul scratch is not aligned");
     if panels.is_empty() || tokens == 0 {
         return;
     }
     let args = Args {
         dtype: w.dtype(),
+        class: w.class(),
         weights: w.as_ptr(),
         rows: w.rows(),
         k: w.k(),
@@ -124,7 +131,7 @@ pub(crate) unsafe fn run<S: Simd>(args: &Args) {
     // SAFETY: the caller's promises.
     unsafe {
         let s = S::assume();
-        match class(args.dtype) {
+        match args.class {
             Class::Integer => integers::run(s, args),
             Class::Float => floats::run(s, args),
             Class::Generic => floats::run_generic(s, args),

@@ -154,12 +154,12 @@ impl View {
     }
 }
 
-/// Scratch bytes that one thread needs for a step.
-pub(crate) fn scratch_bytes(step: &Step, bounds: &Bounds) -> usize {
+/// Scratch bytes that one thread needs for a step, with weights that are repacked or not.
+pub(crate) fn scratch_bytes(step: &Step, bounds: &Bounds, repack: bool) -> usize {
     match &step.op {
-        Op::QMatmul(op) => qmatmul::scratch_bytes(op, step, bounds),
-        Op::QMatmulGroup(op) => qmatmul::group_scratch_bytes(op, step, bounds),
-        Op::GluQMatmul(op) => qmatmul::glu_scratch_bytes(op, step, bounds),
+        Op::QMatmul(op) => qmatmul::scratch_bytes(op, step, bounds, repack),
+        Op::QMatmulGroup(op) => qmatmul::group_scratch_bytes(op, step, bounds, repack),
+        Op::GluQMatmul(op) => qmatmul::glu_scratch_bytes(op, step, bounds, repack),
         Op::RopeKvAppend(op) => rope_kv_append::scratch_bytes(op, step.operands[1].ty.shape.row().eval(bounds)),
         Op::Rope(rope) => rope.n_dims / 2 * 2 * 4,
         Op::Attention(_) | Op::FullAttention(_) => attention::scratch_bytes(step, bounds),
@@ -172,7 +172,7 @@ pub(crate) fn prepare(step: &Step, packed: &[Option<&PackedMatrix>]) -> Result<E
     // A weight with its activations: operands `w` and `x`, rounded to `activation` on the way in.
     let weight = |w: usize, x: usize, activation: DType| -> Result<*const PackedMatrix, String> {
         let packed = packed.get(w).copied().flatten().ok_or("its weight was not packed")?;
-        let wanted = packed::activation_type(packed.dtype(), packed.k());
+        let wanted = packed.activation_type();
         let found = if activation == DType::F32 { step.operands[x].ty.dtype } else { activation };
         if found != wanted {
             return Err(format!("weights of {} multiply {wanted} activations, not {found}", packed.dtype()));

@@ -27,22 +27,23 @@ fn rounded_bytes(activation: DType, norm_eps: f32, step: &Step, slot: usize, bou
 }
 
 /// Scratch of the largest product with one of the step's weights.
-fn product_bytes(step: &Step, slots: Range<usize>, bounds: &Bounds) -> usize {
+fn product_bytes(step: &Step, slots: Range<usize>, bounds: &Bounds, repack: bool) -> usize {
     let of = |slot: usize| {
         let w = &step.operands[slot].ty;
-        matmul::scratch_bytes(w.dtype, w.shape.row().eval(bounds))
+        let k = w.shape.row().eval(bounds);
+        if repack { matmul::scratch_bytes(w.dtype, k) } else { matmul::rows_scratch_bytes(k) }
     };
     slots.map(of).max().unwrap_or(0).next_multiple_of(64)
 }
 
 /// Scratch of a thread for a `qmatmul`.
-pub(super) fn scratch_bytes(op: &QMatmul, step: &Step, bounds: &Bounds) -> usize {
-    rounded_bytes(op.activation, op.norm_eps, step, 1, bounds) + product_bytes(step, 0..1, bounds)
+pub(super) fn scratch_bytes(op: &QMatmul, step: &Step, bounds: &Bounds, repack: bool) -> usize {
+    rounded_bytes(op.activation, op.norm_eps, step, 1, bounds) + product_bytes(step, 0..1, bounds, repack)
 }
 
 /// Scratch of a thread for a `qmatmul_group`.
-pub(super) fn group_scratch_bytes(op: &QMatmulGroup, step: &Step, bounds: &Bounds) -> usize {
-    rounded_bytes(op.activation, op.norm_eps, step, 0, bounds) + product_bytes(step, 1..1 + op.weights, bounds)
+pub(super) fn group_scratch_bytes(op: &QMatmulGroup, step: &Step, bounds: &Bounds, repack: bool) -> usize {
+    rounded_bytes(op.activation, op.norm_eps, step, 0, bounds) + product_bytes(step, 1..1 + op.weights, bounds, repack)
 }
 
 /// Panels whose upward projections fit into their part of the scratch, for this many tokens.
@@ -51,12 +52,12 @@ fn glu_panels(tokens: usize) -> usize {
 }
 
 /// Scratch of a thread for a `glu_qmatmul`.
-pub(super) fn glu_scratch_bytes(op: &GluQMatmul, step: &Step, bounds: &Bounds) -> usize {
+pub(super) fn glu_scratch_bytes(op: &GluQMatmul, step: &Step, bounds: &Bounds, repack: bool) -> usize {
     let [rows, tokens @ ..] = step.results[0].ty.shape.eval(bounds);
     let tokens = tokens.iter().product::<usize>();
     // One panel at least, of which a smaller binding may take more; never more than there are.
     let up = (64 * tokens).max(UP_BYTES).min(64 * tokens * rows.div_ceil(16)).next_multiple_of(64);
-    rounded_bytes(op.activation, op.norm_eps, step, 0, bounds) + up + product_bytes(step, 1..3, bounds)
+    rounded_bytes(op.activation, op.norm_eps, step, 0, bounds) + up + product_bytes(step, 1..3, bounds, repack)
 }
 
 /// Activations as the kernels take them.
