@@ -19,7 +19,7 @@ pub(super) fn scratch_bytes(step: &Step, bounds: &Bounds) -> usize {
     let size = |slot: usize, dim: usize| step.operands[slot].ty.shape.dim(dim).eval(bounds);
     let (heads, kv_heads, d, d_v) = (size(0, 1), size(1, 2), size(1, 0), size(2, 0));
     let plain = 4 * (d.max(d_v) + BLOCK + d_v);
-    attention::scratch_bytes(heads, kv_heads, d, d_v).max(plain)
+    attention::scratch_bytes(step.operands[1].ty.dtype, heads, kv_heads, d, d_v).max(plain)
 }
 
 /// What `attention` and `full_attention` have in common.
@@ -38,7 +38,7 @@ impl Call<'_> {
     fn fused_args(&self) -> Option<AttentionArgs> {
         let (q, k, v, out) = (&self.x[0], &self.x[1], &self.x[2], self.out);
         let heads_dense = q.nb[1] == 4 * q.ne[0] && out.nb[1] == 4 * out.ne[0];
-        let known = matches!(k.dtype, DType::F16 | DType::Bf16 | DType::F32) && k.dtype == v.dtype;
+        let known = attention::is_supported(k.dtype, k.ne[0], v.ne[0]) && k.dtype == v.dtype;
         if !heads_dense || !known || self.mask.is_some() {
             return None;
         }
