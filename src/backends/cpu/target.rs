@@ -37,8 +37,8 @@ impl Target for CpuTarget {
     }
 
     fn scratch_bytes(&self, plan: &Plan) -> usize {
-        let largest = plan.steps.iter().map(|s| steps::scratch_bytes(s, &plan.bounds)).max().unwrap_or(0);
-        largest.next_multiple_of(128) * self.threads
+        let (each, shared) = steps::scratch_sizes(&plan.steps, &plan.bounds, self.threads);
+        each * self.threads + shared
     }
 }
 
