@@ -230,3 +230,24 @@ fn qmatmul_is_bit_identical_for_any_number_of_tokens_and_threads() {
         }
     }
 }
+
+/// Nor may attention's, whether threads take heads or share the cache of one.
+#[test]
+fn attention_is_bit_identical_for_any_number_of_threads() {
+    let attends = |c: &Case| matches!(c.op, Op::Attention(_) | Op::FullAttention(_));
+    let mut shared = 0;
+    for case in Op::all_cases().into_iter().filter(attends) {
+        let built = build(&case);
+        // Positions enough for several partitions.
+        shared += usize::from(case.bounds.s >= 700);
+        for level in Level::available() {
+            let alone = run(&CpuBackend::with_level(1, level).unwrap(), &built, true).unwrap();
+            for threads in [2, 3, 7] {
+                let found = run(&CpuBackend::with_level(threads, level).unwrap(), &built, true).unwrap();
+                let same = alone[0].iter().zip(&found[0]).all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(same, "{threads} threads at {level}: {:?}", case.operands);
+            }
+        }
+    }
+    assert!(shared >= 3, "no case is long enough for a cache to be shared");
+}

@@ -107,6 +107,12 @@ fn generate_prints_the_prompt_and_what_follows() {
 }
 
 #[test]
+fn a_cache_of_blocks_needs_heads_of_whole_blocks() {
+    let output = fixture().generate(&["--prompt", "Count", "--kv-type", "q8_0"]);
+    fails(&output, &["KV cache of q8_0", "multiple of 32", "have 8", "f16"]);
+}
+
+#[test]
 fn generate_json_has_text_and_counts() {
     let f = fixture();
     let report = f.generate_json(&["--prompt", "Count", "--seed", "5", "-t", "1"]);

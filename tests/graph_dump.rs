@@ -443,6 +443,16 @@ fn plans_for_gpus_need_none() {
 }
 
 #[test]
+fn caches_of_q8_0_are_shown_and_take_17_bytes_where_f16_takes_32() {
+    let model = model(&LLAMA_1B);
+    let args = |kv_type| ["--phase", "decode", "--kv-type", kv_type];
+    let kv = |kv_type| model.json(&args(kv_type))["bill"]["kv"].as_u64().unwrap();
+    assert!(kv("q8_0") > 0 && kv("q8_0") * 32 == kv("f16") * 17);
+    let text = model.text(&args("q8_0"));
+    assert!(text.contains("cache_k.0 q8_0[64, S, 8]") && text.contains("cache_v.0 q8_0[64, S, 8]"), "{text}");
+}
+
+#[test]
 fn layers_on_two_targets_are_two_plans_and_a_copy() {
     let model = model(&LLAMA_1B);
     let args = ["--target", "gfx942", "--gpu-layers", "5"];

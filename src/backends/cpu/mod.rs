@@ -40,11 +40,7 @@ impl CpuBackend {
         let available = || std::thread::available_parallelism().map_or(1, |n| n.get());
         let threads = if threads == 0 { available() } else { threads };
         let pool = Pool::new(threads).map_err(|e| BackendError::Threads(e.to_string()))?;
-        Ok(CpuBackend {
-            target: CpuTarget::new(threads),
-            level: level.or_best(),
-            pool: Arc::new(Mutex::new(pool)),
-        })
+        Ok(CpuBackend { target: CpuTarget::new(threads), level: level.or_best(), pool: Arc::new(Mutex::new(pool)) })
     }
 
     /// Leaves the weights in the mapped file instead of repacking them, for machines that are short of memory.
@@ -90,6 +86,6 @@ impl Backend for CpuBackend {
     fn lower(&self, plan: &Plan, weights: &LoadedWeights) -> Result<Box<dyn Program>, BackendError> {
         let weights: Arc<dyn Any + Send + Sync> = Arc::clone(weights) as _;
         let weights = weights.downcast::<CpuWeights>().map_err(|_| BackendError::Foreign("weights"))?;
-        Ok(Box::new(CpuProgram::new(plan, weights, Arc::clone(&self.pool), self.level)?))
+        Ok(Box::new(CpuProgram::new(plan, weights, Arc::clone(&self.pool), self.level, self.target.repack)?))
     }
 }

@@ -44,7 +44,7 @@ impl Target for CpuTarget {
     }
 
     fn scratch_bytes(&self, plan: &Plan) -> usize {
-        let largest = plan.steps.iter().map(|s| steps::scratch_bytes(s, &plan.bounds, self.repack)).max().unwrap_or(0);
-        largest.next_multiple_of(128) * self.threads
+        let (each, shared) = steps::scratch_sizes(&plan.steps, &plan.bounds, self.threads, self.repack);
+        each * self.threads + shared
     }
 }

@@ -7,15 +7,24 @@
 //! bits in a prompt and alone.
 //!
 //! **Error.** Dot products and sums are f32 with one rounding a step; the exponential is `math::exp`'s.
-//! Positions that a token does not see are never used, whatever the cache holds there.
+//! Positions that a token does not see are never used, whatever the cache holds there. Over a cache of q8_0 queries are rounded to
+//! 1/65534 of their largest magnitude, so that their products with the cache's bytes are sums of integers.
+//!
+//! **How.** A block's keys are turned once, in the cache's type, so that 16 positions are a vector, and all rows of a unit (tokens ×
+//! heads of a KV group) multiply them; values are widened in registers, for four rows at a time.
 
+mod cache;
+mod partition;
 mod unit;
 
 use super::isa::Level;
 use super::lanes::{Kernel, LANES, Simd};
 use crate::tensor::DType;
+use cache::{Bytes, Cache, Half, SCALED, Single};
+use partition::Partition;
+use std::marker::PhantomData;
 use std::ops::Range;
-use unit::{Partition, Unit, copy, merge};
+use unit::{Unit, copy, merge};
 
 /// Cache positions of a block.
 const BLOCK: usize = 64;
@@ -39,7 +48,7 @@ pub struct AttentionArgs {
     pub v: *const u8,
     /// Bytes from a value's position to the next, and from head to head.
     pub v_strides: [usize; 2],
-    /// Type of keys and values: F16, BF16 or F32.
+    /// Type of keys and values: F16, BF16, F32 or Q8_0.
     pub kv_type: DType,
     /// Positions that there are.
     pub capacity: usize,
@@ -130,13 +139,11 @@ fn state_len(d_v: usize) -> usize {
     d_v.next_multiple_of(LANES) + LANES
 }
 
-/// Scratch of a thread: offsets in floats.
+/// Scratch of a thread: offsets in floats. At 0 the turned keys of a block.
 #[derive(Clone, Copy)]
 struct Layout {
-    /// Keys of a block, `[d][BLOCK]`.
-    keys: usize,
-    /// Values of a block, `[BLOCK][dv]`.
-    values: usize,
+    /// A row of the cache in which all is zero.
+    zeros: usize,
     /// Scaled queries, `[rows][d]`.
     queries: usize,
     /// Scores, then weights, `[rows][BLOCK]`.
@@ -144,24 +151,72 @@ struct Layout {
     /// States of the present partition and of all so far, `[rows][state_len]` each.
     part: usize,
     total: usize,
+    /// For caches of bytes: weights times the scales of values, `[rows][BLOCK]`; queries in 16 bits, `[rows][d]`, and what one of their
+    /// units stands for, `[rows]`.
+    scaled: usize,
+    rounded: usize,
+    steps: usize,
     len: usize,
 }
 
-fn layout(heads: usize, kv_heads: usize, d: usize, d_v: usize) -> Layout {
+fn layout<C: Cache>(heads: usize, kv_heads: usize, d: usize, d_v: usize) -> Layout {
     let group = heads / kv_heads.max(1);
     let rows = (UNIT_ROWS / group.max(1)).max(1) * group;
-    let keys = 0;
-    let values = keys + d * BLOCK;
-    let queries = values + BLOCK * d_v.next_multiple_of(LANES);
-    let scores = (queries + rows * d).next_multiple_of(LANES);
-    let part = scores + rows * BLOCK;
-    let total = part + rows * state_len(d_v);
-    Layout { keys, values, queries, scores, part, total, len: total + rows * state_len(d_v) }
+    let mut len = (C::key_bytes(d) / 4).next_multiple_of(LANES);
+    let mut take = |floats: usize| {
+        let at = len;
+        len += floats.next_multiple_of(LANES);
+        at
+    };
+    let bytes_only = |floats: usize| if C::BYTES { floats } else { 0 };
+    let row_bytes = d.max(d_v).div_ceil(C::DTYPE.block_len()) * C::DTYPE.block_bytes();
+    Layout {
+        zeros: take(row_bytes.div_ceil(4)),
+        queries: take(rows * d),
+        scores: take(rows * BLOCK),
+        part: take(rows * state_len(d_v)),
+        total: take(rows * state_len(d_v)),
+        scaled: take(bytes_only(rows * BLOCK)),
+        rounded: take(bytes_only(rows * d / 2)),
+        steps: take(bytes_only(rows)),
+        len,
+    }
 }
 
-/// Bytes of scratch that each thread needs.
-pub fn scratch_bytes(heads: usize, kv_heads: usize, d: usize, d_v: usize) -> usize {
-    layout(heads, kv_heads, d, d_v).len * 4
+/// `$f::<…>` for the type of a cache; `$else` for types that are none of caches.
+macro_rules! by_type {
+    ($dtype:expr, |$c:ident| $e:expr, $else:expr) => {
+        match $dtype {
+            DType::F32 => {
+                type $c = Single;
+                $e
+            }
+            DType::F16 => {
+                type $c = Half<false>;
+                $e
+            }
+            DType::Bf16 => {
+                type $c = Half<true>;
+                $e
+            }
+            DType::Q8_0 => {
+                type $c = Bytes;
+                $e
+            }
+            _ => $else,
+        }
+    };
+}
+
+/// Whether there is a kernel for caches of a type with these lengths of keys and values.
+pub fn is_supported(kv_type: DType, d: usize, d_v: usize) -> bool {
+    let whole = |n: usize| kv_type != DType::Q8_0 || n.is_multiple_of(SCALED);
+    by_type!(kv_type, |C| C::DTYPE == kv_type, false) && whole(d) && whole(d_v)
+}
+
+/// Bytes of scratch that each thread needs; 0 for types that are not supported.
+pub fn scratch_bytes(kv_type: DType, heads: usize, kv_heads: usize, d: usize, d_v: usize) -> usize {
+    4 * by_type!(kv_type, |C| layout::<C>(heads, kv_heads, d, d_v).len, 0)
 }
 
 /// Bytes that [`attention_partials`] writes for all units, for a cache filled up to `filled` positions.
@@ -172,7 +227,7 @@ pub fn partials_bytes(tokens: usize, heads: usize, d_v: usize, filled: usize) ->
 /// Attention of whole units ([`AttentionArgs::units`]). Nothing is allocated.
 ///
 /// # Panics
-/// If the scratch is too short or not aligned to 64 bytes, `units` out of range, or `kv_type` none of F16, BF16 and F32.
+/// If the scratch is too short or not aligned to 64 bytes, `units` out of range, or the cache not [supported](is_supported).
 ///
 /// # Safety
 /// All of `args`' buffers are as large as its doc says; nobody writes them meanwhile, and the results of these units (heads of
@@ -231,14 +286,10 @@ pub unsafe fn attention_merge(
 }
 
 fn check(args: &AttentionArgs, scratch: &[u8]) {
-    let need = scratch_bytes(args.heads, args.kv_heads, args.d, args.d_v);
+    assert!(is_supported(args.kv_type, args.d, args.d_v), "attention over a cache of {}", args.kv_type);
+    let need = scratch_bytes(args.kv_type, args.heads, args.kv_heads, args.d, args.d_v);
     assert!(scratch.len() >= need, "attention scratch: {} bytes of {need}", scratch.len());
     assert!((scratch.as_ptr() as usize).is_multiple_of(64), "attention scratch is not aligned");
-    assert!(
-        matches!(args.kv_type, DType::F16 | DType::Bf16 | DType::F32),
-        "attention over a cache of {}",
-        args.kv_type
-    );
     assert!(args.kv_heads > 0 && args.heads.is_multiple_of(args.kv_heads), "{} heads", args.heads);
 }
 
@@ -246,7 +297,13 @@ fn check(args: &AttentionArgs, scratch: &[u8]) {
 /// The contract of [`attention`].
 pub(crate) unsafe fn run<S: Simd>(args: &AttentionArgs, from: usize, to: usize, scratch: *mut f32) {
     // SAFETY: the caller's promise.
-    unsafe { S::assume().vectorize(Whole { args, from, to, scratch }) }
+    unsafe {
+        by_type!(
+            args.kv_type,
+            |C| S::assume().vectorize(Whole { args, from, to, scratch, cache: PhantomData::<C> }),
+            ()
+        )
+    }
 }
 
 /// # Safety
@@ -260,7 +317,13 @@ pub(crate) unsafe fn run_partials<S: Simd>(
     scratch: *mut f32,
 ) {
     // SAFETY: the caller's promise.
-    unsafe { S::assume().vectorize(Partials { args, filled, from, to, partials, scratch }) }
+    unsafe {
+        by_type!(
+            args.kv_type,
+            |C| S::assume().vectorize(Partials { args, filled, from, to, partials, scratch, cache: PhantomData::<C> }),
+            ()
+        )
+    }
 }
 
 /// # Safety
@@ -274,24 +337,31 @@ pub(crate) unsafe fn run_merge<S: Simd>(
     scratch: *mut f32,
 ) {
     // SAFETY: the caller's promise.
-    unsafe { S::assume().vectorize(Merge { args, filled, from, to, partials, scratch }) }
+    unsafe {
+        by_type!(
+            args.kv_type,
+            |C| S::assume().vectorize(Merge { args, filled, from, to, partials, scratch, cache: PhantomData::<C> }),
+            ()
+        )
+    }
 }
 
-struct Whole<'a> {
+struct Whole<'a, C> {
     args: &'a AttentionArgs,
     from: usize,
     to: usize,
     scratch: *mut f32,
+    cache: PhantomData<C>,
 }
 
-impl Kernel for Whole<'_> {
+impl<C: Cache> Kernel for Whole<'_, C> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self, s: S) {
         // SAFETY: the caller's promise; all addresses in the scratch follow its layout.
         unsafe {
-            let mut unit = Unit::new(self.args, self.scratch);
+            let mut unit = Unit::<C>::new(self.args, self.scratch);
             for u in self.from..self.to {
                 unit.select(s, u);
                 unit.clear_total(s);
@@ -310,16 +380,17 @@ impl Kernel for Whole<'_> {
     }
 }
 
-struct Partials<'a> {
+struct Partials<'a, C> {
     args: &'a AttentionArgs,
     filled: usize,
     from: usize,
     to: usize,
     partials: *mut f32,
     scratch: *mut f32,
+    cache: PhantomData<C>,
 }
 
-impl Kernel for Partials<'_> {
+impl<C: Cache> Kernel for Partials<'_, C> {
     type Output = ();
 
     #[inline(always)]
@@ -327,7 +398,7 @@ impl Kernel for Partials<'_> {
         let parts = self.filled.div_ceil(PARTITION);
         // SAFETY: the caller's promise; all addresses in the scratch follow its layout.
         unsafe {
-            let mut unit = Unit::new(self.args, self.scratch);
+            let mut unit = Unit::<C>::new(self.args, self.scratch);
             for u in self.from..self.to {
                 unit.select(s, u / parts);
                 let p = u % parts;
@@ -341,16 +412,17 @@ impl Kernel for Partials<'_> {
     }
 }
 
-struct Merge<'a> {
+struct Merge<'a, C> {
     args: &'a AttentionArgs,
     filled: usize,
     from: usize,
     to: usize,
     partials: *const f32,
     scratch: *mut f32,
+    cache: PhantomData<C>,
 }
 
-impl Kernel for Merge<'_> {
+impl<C: Cache> Kernel for Merge<'_, C> {
     type Output = ();
 
     #[inline(always)]
@@ -358,7 +430,7 @@ impl Kernel for Merge<'_> {
         let parts = self.filled.div_ceil(PARTITION);
         // SAFETY: the caller's promise; all addresses in the scratch follow its layout.
         unsafe {
-            let mut unit = Unit::new(self.args, self.scratch);
+            let mut unit = Unit::<C>::new(self.args, self.scratch);
             for u in self.from..self.to {
                 unit.select(s, u);
                 unit.clear_total(s);

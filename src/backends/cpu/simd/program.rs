@@ -100,6 +100,7 @@ pub(crate) struct CpuProgram {
     arena: AlignedBuf,
     scratch: AlignedBuf,
     scratch_each: usize,
+    threads: usize,
     level: Level,
     pool: Arc<Mutex<Pool>>,
     fault: Fault,
@@ -121,12 +122,17 @@ impl CpuProgram {
         weights: Arc<CpuWeights>,
         pool: Arc<Mutex<Pool>>,
         level: Level,
+        repack: bool,
     ) -> Result<CpuProgram, BackendError> {
         let allocate = |purpose: &str, bytes| {
             AlignedBuf::zeroed(bytes)
                 .map_err(|e| BackendError::OutOfMemory { purpose: purpose.to_string(), bytes: e.bytes })
         };
         let threads = pool.lock().unwrap_or_else(PoisonError::into_inner).threads();
+        let (scratch_each, shared) = steps::scratch_sizes(&plan.steps, &plan.bounds, threads, repack);
+        if scratch_each * threads + shared > plan.bill.scratch {
+            return Err(BackendError::Foreign("threads"));
+        }
         let mut program = CpuProgram {
             bounds: plan.bounds,
             bound: plan.bounds,
@@ -138,7 +144,8 @@ impl CpuProgram {
             states: plan.states.iter().map(|s| (s.name.clone(), s.ty.clone(), s.bytes)).collect(),
             arena: allocate("the arena of activations", plan.arena.bytes)?,
             scratch: allocate("scratch memory of the threads", plan.bill.scratch)?,
-            scratch_each: plan.bill.scratch / threads,
+            scratch_each,
+            threads,
             level,
             pool,
             fault: Fault::default(),
@@ -204,7 +211,7 @@ impl CpuProgram {
             name,
             views: first..self.symbolic.len(),
             operands: step.operands.len(),
-            barrier: hazards.barrier_before(plan, step),
+            barrier: hazards.barrier_before(plan, step, steps::shared_bytes(step, &plan.bounds, self.threads) > 0),
         })
     }
 
@@ -260,6 +267,8 @@ impl Program for CpuProgram {
         let pool = pool.lock().unwrap_or_else(PoisonError::into_inner);
         let threads = pool.threads();
         let scratch = self.scratch.view();
+        // Behind what the threads have for themselves.
+        let shared_scratch = Ptr::new(scratch.as_mut_ptr().wrapping_add(threads * self.scratch_each));
         let stop_at = AtomicUsize::new(usize::MAX);
         let this = &*self;
         let profiling = !this.starts.is_empty();
@@ -270,9 +279,10 @@ impl Program for CpuProgram {
             }
         };
         let walk = |tid: usize| {
-            // SAFETY: the scratch has `scratch_each` bytes for each of the pool's threads, and each thread takes its own.
+            // SAFETY: the scratch begins with `scratch_each` bytes for each of the pool's threads, and each thread takes its own.
             let scratch = unsafe { scratch.add(tid * this.scratch_each).slice_mut(this.scratch_each) };
-            let mut worker = Worker { level: this.level, tid, threads, scratch, step: 0, fault: &this.fault };
+            let (level, fault, shared) = (this.level, &this.fault, shared_scratch);
+            let mut worker = Worker { level, tid, threads, scratch, shared, pool: &pool, step: 0, fault };
             for (i, step) in this.steps.iter().enumerate() {
                 if step.barrier || profiling {
                     // Only thread 0 decides to stop, and before the barrier, so that all threads stop at the same step.
@@ -365,7 +375,10 @@ fn unsupported(node: &str, reason: &str) -> BackendError {
     BackendError::Unsupported { backend: "cpu".to_string(), node: node.to_string(), reason: reason.to_string() }
 }
 
-/// What the steps since the last barrier read and wrote: byte ranges of the arena, and states.
+/// Stands for the scratch memory that threads have in common, as if it were a state.
+const SHARED_SCRATCH: usize = usize::MAX;
+
+/// What the steps since the last barrier read and wrote: byte ranges of the arena, states, and the scratch in common.
 #[derive(Default)]
 struct Hazards {
     read: Vec<(Option<usize>, Range<usize>)>,
@@ -373,8 +386,8 @@ struct Hazards {
 }
 
 impl Hazards {
-    /// Whether a barrier must stand before `step`; notes what the step touches.
-    fn barrier_before(&mut self, plan: &Plan, step: &Step) -> bool {
+    /// Whether a barrier must stand before `step`; notes what the step touches: also the scratch in common, if it is `sharing`.
+    fn barrier_before(&mut self, plan: &Plan, step: &Step, sharing: bool) -> bool {
         let touched = |operand: &Operand| match operand.place {
             Place::Arena(b) => {
                 let buffer = &plan.buffers[b.index()];
@@ -384,7 +397,8 @@ impl Hazards {
             Place::Weight(_) => None,
         };
         let reads: Vec<_> = step.operands.iter().filter_map(touched).collect();
-        let writes: Vec<_> = step.results.iter().filter_map(touched).collect();
+        let mut writes: Vec<_> = step.results.iter().filter_map(touched).collect();
+        writes.extend(sharing.then_some((Some(SHARED_SCRATCH), 0..1)));
         let meets = |a: &[(Option<usize>, Range<usize>)], b: &[(Option<usize>, Range<usize>)]| {
             a.iter().any(|x| b.iter().any(|y| x.0 == y.0 && x.1.start < y.1.end && y.1.start < x.1.end))
         };

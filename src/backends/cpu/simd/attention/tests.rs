@@ -2,7 +2,8 @@
 
 use super::super::memory::AlignedBuf;
 use super::*;
-use half::{bf16, f16};
+use crate::tensor::HostTensor;
+use half::f16;
 
 #[derive(Clone, Copy)]
 struct Shape {
@@ -57,24 +58,17 @@ fn wave(n: usize, seed: u32) -> Vec<f32> {
 impl Case {
     fn new(shape: Shape, capacity: usize, seen: &[(i32, i32)]) -> Case {
         let rounded = |n: usize, seed: u32| {
-            let exact = |x: f32| if shape.kv_type == DType::Bf16 { bf16::from_f32(x).to_f32() } else { x };
-            wave(n, seed).into_iter().map(exact).collect::<Vec<f32>>()
+            let tensor = HostTensor::quantized(shape.kv_type, [n, 1, 1, 1], &wave(n, seed)).unwrap();
+            (tensor.f32s().unwrap().into_owned(), tensor.bytes().into_owned())
         };
-        let k = rounded(shape.kv_heads * capacity * shape.d, 1);
-        let v = rounded(shape.kv_heads * capacity * shape.d_v, 2);
-        let bytes = |x: &[f32]| -> Vec<u8> {
-            match shape.kv_type {
-                DType::F32 => bytemuck::cast_slice(x).to_vec(),
-                DType::Bf16 => x.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect(),
-                _ => x.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect(),
-            }
-        };
+        let (k, k_bytes) = rounded(shape.kv_heads * capacity * shape.d, 1);
+        let (v, v_bytes) = rounded(shape.kv_heads * capacity * shape.d_v, 2);
         Case {
             shape,
             capacity,
             q: wave(seen.len() * shape.heads * shape.d, 3),
-            k_bytes: bytes(&k),
-            v_bytes: bytes(&v),
+            k_bytes,
+            v_bytes,
             k,
             v,
             starts: seen.iter().map(|s| s.0).collect(),
@@ -89,9 +83,9 @@ impl Case {
             q: self.q[t * s.heads * s.d..].as_ptr(),
             q_stride: s.heads * s.d,
             k: self.k_bytes.as_ptr(),
-            k_strides: [s.d * s.kv_type.block_bytes(), self.capacity * s.d * s.kv_type.block_bytes()],
+            k_strides: [1, self.capacity].map(|n| n * s.kv_type.row_bytes(s.d).unwrap()),
             v: self.v_bytes.as_ptr(),
-            v_strides: [s.d_v * s.kv_type.block_bytes(), self.capacity * s.d_v * s.kv_type.block_bytes()],
+            v_strides: [1, self.capacity].map(|n| n * s.kv_type.row_bytes(s.d_v).unwrap()),
             kv_type: s.kv_type,
             capacity: self.capacity,
             out: out.as_mut_ptr(),
@@ -113,7 +107,7 @@ impl Case {
 
     fn scratch(&self) -> AlignedBuf {
         let s = self.shape;
-        let mut scratch = AlignedBuf::zeroed(scratch_bytes(s.heads, s.kv_heads, s.d, s.d_v)).unwrap();
+        let mut scratch = AlignedBuf::zeroed(scratch_bytes(s.kv_type, s.heads, s.kv_heads, s.d, s.d_v)).unwrap();
         // What is left there from before must not matter.
         bytemuck::cast_slice_mut::<u8, f32>(scratch.as_mut_slice()).fill(f32::NAN);
         scratch
@@ -189,9 +183,10 @@ impl Case {
                 for head in 0..s.heads {
                     let got = &got[(t * s.heads + head) * s.d_v..][..s.d_v];
                     for (got, want) in got.iter().zip(self.expected(t, head)) {
-                        // Values are at most 2; scores carry d roundings of terms up to 0.3·4.
+                        // Values are at most 2; scores carry d roundings of terms up to 0.3·4, and over q8_0 those of queries.
+                        let bound = if s.kv_type == DType::Q8_0 { 2e-4 } else { 2e-5 };
                         assert!(
-                            (f64::from(*got) - want).abs() < 2e-5,
+                            (f64::from(*got) - want).abs() < bound,
                             "{name} {level} token {t} head {head}: {got} {want}"
                         );
                     }
@@ -218,13 +213,20 @@ fn plain_shapes() {
 fn head_sizes() {
     let seen: Vec<(i32, i32)> = (60..70).map(|t| (0, t)).collect();
     for (d, d_v) in [(8, 8), (20, 20), (80, 80), (128, 128), (256, 256), (192, 128), (96, 96), (1, 3)] {
-        for kv_type in [DType::F16, DType::F32] {
+        for kv_type in [DType::F16, DType::F32, DType::Bf16, DType::Q8_0] {
+            if !is_supported(kv_type, d, d_v) {
+                assert!(kv_type == DType::Q8_0 && !(d.is_multiple_of(32) && d_v.is_multiple_of(32)));
+                continue;
+            }
             let shape = Shape { d, d_v, kv_type, heads: 4, ..PLAIN };
             Case::new(shape, 80, &seen).check(&format!("d {d} d_v {d_v} {kv_type}"));
         }
     }
     for (heads, kv_heads) in [(1, 1), (3, 3), (5, 1), (6, 2), (40, 1)] {
-        Case::new(Shape { heads, kv_heads, ..PLAIN }, 80, &seen).check(&format!("{heads} heads on {kv_heads}"));
+        for kv_type in [DType::F16, DType::Q8_0] {
+            let shape = Shape { heads, kv_heads, kv_type, ..PLAIN };
+            Case::new(shape, 80, &seen).check(&format!("{heads} heads on {kv_heads}, {kv_type}"));
+        }
     }
 }
 
@@ -237,11 +239,15 @@ fn what_tokens_see() {
     Case::new(Shape { see_until: Some(590), ..PLAIN }, 600, &seen).check("not causal");
     Case::new(Shape { kv_type: DType::Bf16, d: 80, d_v: 72, ..PLAIN }, 600, &seen).check("bf16");
     Case::new(Shape { sinks: true, window: 128, ..PLAIN }, 600, &seen).check("sinks");
+    Case::new(Shape { kv_type: DType::Q8_0, window: 100, d_v: 96, ..PLAIN }, 600, &seen).check("q8_0");
+    Case::new(Shape { kv_type: DType::Q8_0, softcap: 5.0, ..PLAIN }, 600, &seen).check("q8_0, softcap");
 }
 
 #[test]
 fn a_token_gets_the_same_bits_alone_and_among_others() {
-    for shape in [PLAIN, Shape { d: 80, d_v: 80, heads: 6, kv_heads: 6, ..PLAIN }, Shape { window: 70, ..PLAIN }] {
+    let q8_0 = Shape { kv_type: DType::Q8_0, ..PLAIN };
+    for shape in [PLAIN, Shape { d: 80, d_v: 80, heads: 6, kv_heads: 6, ..PLAIN }, Shape { window: 70, ..PLAIN }, q8_0]
+    {
         let seen: Vec<(i32, i32)> = (490..540).map(|t| (0, t)).collect();
         let case = Case::new(shape, 600, &seen);
         for level in Level::available() {
@@ -258,15 +264,15 @@ fn a_token_gets_the_same_bits_alone_and_among_others() {
 #[test]
 fn unseen_positions_do_not_matter() {
     let seen = [(10, 100), (20, 90)];
-    for kv_type in [DType::F16, DType::F32] {
+    for kv_type in [DType::F16, DType::F32, DType::Bf16, DType::Q8_0] {
         let mut case = Case::new(Shape { kv_type, ..PLAIN }, 200, &seen);
         for level in Level::available() {
             let clean = case.run(level, 0, 2);
-            let row = PLAIN.d * kv_type.block_bytes();
+            let row = kv_type.row_bytes(PLAIN.d).unwrap();
             for bytes in [&mut case.k_bytes, &mut case.v_bytes] {
                 for (i, row) in bytes.chunks_mut(row).enumerate() {
                     if !(10..=100).contains(&(i % 200)) {
-                        row.fill(0xff); // NaN in both types
+                        row.fill(0xff); // NaN in all types: in q8_0 it is the scale
                     }
                 }
             }
@@ -292,5 +298,18 @@ fn a_token_that_sees_nothing_gets_zeros() {
         assert!(out[..PLAIN.heads * PLAIN.d_v].iter().all(|&x| x == 0.0));
         assert!(out[PLAIN.heads * PLAIN.d_v..].iter().any(|&x| x != 0.0));
         assert!(same(&out, &case.run_split(level, 0, 2)));
+    }
+}
+
+#[test]
+fn a_number_that_is_none_stays_visible() {
+    // NaNs whose low bits are set reach the exponential as they are.
+    for kv_type in [DType::F16, DType::F32, DType::Bf16] {
+        let mut case = Case::new(Shape { kv_type, ..PLAIN }, 100, &[(0, 90)]);
+        let row = kv_type.row_bytes(PLAIN.d).unwrap();
+        case.k_bytes[7 * row..8 * row].fill(0xff);
+        for level in Level::available() {
+            assert!(case.run(level, 0, 1)[..PLAIN.d_v].iter().all(|x| x.is_nan()), "{kv_type} {level}");
+        }
     }
 }

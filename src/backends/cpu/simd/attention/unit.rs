@@ -1,13 +1,15 @@
 //! A unit of attention: the tokens and heads that share the loads of a block of keys and values.
 
-use super::{AttentionArgs, BLOCK, Layout, PARTITION, layout, state_len};
-use crate::backends::cpu::simd::lanes::{Kernel, LANES, Simd};
-use crate::backends::cpu::simd::math::{exp, tanh};
-use crate::tensor::DType;
+use super::cache::{Cache, SCALED, scales_of};
+use super::{AttentionArgs, BLOCK, Layout, layout, state_len};
+use crate::backends::cpu::simd::lanes::{LANES, Simd};
+use crate::backends::cpu::simd::math::{exp, exp_of_negative, tanh};
+use std::marker::PhantomData;
+use std::ops::Range;
 
 /// A KV head and some tokens, with the scratch they use. A row is a token and a head of the group: `token·group + head`.
 #[derive(Clone, Copy)]
-pub(super) struct Unit<'a> {
+pub(super) struct Unit<'a, C> {
     pub(super) args: &'a AttentionArgs,
     pub(super) scratch: *mut f32,
     pub(super) at: Layout,
@@ -17,13 +19,18 @@ pub(super) struct Unit<'a> {
     /// From the first to the last position that any of the tokens sees.
     pub(super) seen_from: usize,
     pub(super) seen_to: usize,
+    cache: PhantomData<C>,
 }
 
-impl<'a> Unit<'a> {
+impl<'a, C: Cache> Unit<'a, C> {
+    /// # Safety
+    /// The scratch is as long as its layout says, and this thread's.
     #[inline(always)]
-    pub(super) fn new(args: &'a AttentionArgs, scratch: *mut f32) -> Unit<'a> {
-        let at = layout(args.heads, args.kv_heads, args.d, args.d_v);
-        Unit { args, scratch, at, kv_head: 0, first: 0, tokens: 0, seen_from: 0, seen_to: 0 }
+    pub(super) unsafe fn new(args: &'a AttentionArgs, scratch: *mut f32) -> Self {
+        let at = layout::<C>(args.heads, args.kv_heads, args.d, args.d_v);
+        // SAFETY: the row of zeros ends where the queries begin.
+        unsafe { scratch.add(at.zeros).write_bytes(0, at.queries - at.zeros) };
+        Unit { args, scratch, at, kv_head: 0, first: 0, tokens: 0, seen_from: 0, seen_to: 0, cache: PhantomData }
     }
 
     #[inline(always)]
@@ -35,6 +42,25 @@ impl<'a> Unit<'a> {
     #[inline(always)]
     pub(super) fn dv(&self) -> usize {
         self.args.d_v.next_multiple_of(LANES)
+    }
+
+    /// The turned keys of the present block.
+    #[inline(always)]
+    pub(super) fn keys(&self) -> *mut u8 {
+        self.scratch.cast()
+    }
+
+    /// Scaled queries from `row` on.
+    #[inline(always)]
+    pub(super) fn query(&self, row: usize) -> *mut f32 {
+        self.scratch.wrapping_add(self.at.queries + row * self.args.d)
+    }
+
+    /// Of rows from `row` on: queries as pairs of 16-bit integers, and what an integer stands for.
+    #[inline(always)]
+    pub(super) fn rounded_query(&self, row: usize) -> (*mut i32, *mut f32) {
+        let pairs = self.scratch.wrapping_add(self.at.rounded + row * self.args.d / 2).cast();
+        (pairs, self.scratch.wrapping_add(self.at.steps + row))
     }
 
     /// Turns to unit `u`: notes what it sees and scales its queries.
@@ -54,7 +80,7 @@ impl<'a> Unit<'a> {
                     self.seen_to = self.seen_to.max(seen.end);
                 }
                 let mut from = a.q.add((self.first + t) * a.q_stride + kv_head * group * a.d);
-                let mut to = self.scratch.add(self.at.queries + t * group * a.d);
+                let mut to = self.query(t * group);
                 let mut left = group * a.d;
                 while left > 0 {
                     let n = left.min(LANES);
@@ -64,6 +90,33 @@ impl<'a> Unit<'a> {
             }
         }
         self.seen_from = self.seen_from.min(self.seen_to);
+        if C::BYTES {
+            for row in 0..self.rows() {
+                // SAFETY: the row exists.
+                unsafe { self.round_query(row) }
+            }
+        }
+    }
+
+    /// A query as multiples of 1/32767 of its largest magnitude.
+    #[inline(always)]
+    unsafe fn round_query(&self, row: usize) {
+        let (pairs, step) = self.rounded_query(row);
+        // SAFETY: the row has d floats, and room for d integers of 16 bits.
+        unsafe {
+            let q = std::slice::from_raw_parts(self.query(row), self.args.d);
+            let out = std::slice::from_raw_parts_mut(pairs.cast::<i16>(), self.args.d);
+            let mut largest = 0f32;
+            for &x in q {
+                largest = if x.abs() > largest { x.abs() } else { largest };
+            }
+            *step = largest / 32767.0;
+            let inverse = if largest > 0.0 { 32767.0 / largest } else { 0.0 };
+            for (out, &x) in out.iter_mut().zip(q) {
+                // The sum is exact in the integer that stands in its low bits; a NaN becomes some number.
+                *out = ((x * inverse + 12_582_912.0).to_bits() as i32 - 0x4b40_0000) as i16;
+            }
+        }
     }
 
     /// The state of a row in one of the two places.
@@ -89,7 +142,7 @@ impl<'a> Unit<'a> {
         }
     }
 
-    /// Divides the totals by their sums, sinks counted, and writes the results.
+    /// Writes the results of all rows from their total states.
     #[inline(always)]
     pub(super) unsafe fn finish<S: Simd>(&self, s: S) {
         let (a, group) = (self.args, self.args.group());
@@ -117,101 +170,50 @@ impl<'a> Unit<'a> {
         }
     }
 
-    /// Sixteen floats of a cached row, from element `i` on, zero beyond its `n` elements.
+    /// Key and value of a position.
     #[inline(always)]
-    pub(super) unsafe fn load<S: Simd>(&self, s: S, row: *const u8, i: usize, n: usize) -> S::F {
-        // SAFETY: the caller's row has n elements.
-        unsafe {
-            if self.args.kv_type == DType::F32 {
-                let p = row.cast::<f32>().add(i);
-                return if n - i >= LANES { s.load(p) } else { s.load_part(p, n - i) };
-            }
-            let p = row.cast::<u16>().add(i);
-            if self.args.kv_type == DType::Bf16 {
-                let mut wide = [0f32; LANES];
-                for (j, x) in wide.iter_mut().enumerate().take(n - i) {
-                    *x = f32::from_bits(u32::from(p.add(j).read()) << 16);
-                }
-                return s.load(wide.as_ptr());
-            }
-            if n - i >= LANES {
-                return s.load_f16(p);
-            }
-            let mut part = [0u16; LANES];
-            std::ptr::copy_nonoverlapping(p, part.as_mut_ptr(), n - i);
-            s.load_f16(part.as_ptr())
-        }
+    fn key(&self, position: usize) -> *const u8 {
+        let a = self.args;
+        a.k.wrapping_add(self.kv_head * a.k_strides[1] + position * a.k_strides[0])
+    }
+    #[inline(always)]
+    fn value(&self, position: usize) -> *const u8 {
+        let a = self.args;
+        a.v.wrapping_add(self.kv_head * a.v_strides[1] + position * a.v_strides[0])
     }
 
-    /// Keys of positions `from..to` of the block at `block`, transposed to `[d][BLOCK]`; zero elsewhere.
+    /// Turns the keys of positions `from..to` of the block at `block`; others of their vectors become zero.
     #[inline(always)]
     pub(super) unsafe fn load_keys<S: Simd>(&self, s: S, block: usize, from: usize, to: usize) {
-        let a = self.args;
-        for j in (0..BLOCK).step_by(LANES) {
-            let first = block + j;
+        let zeros: *const u8 = self.scratch.wrapping_add(self.at.zeros).cast();
+        for column in (0..BLOCK).step_by(LANES) {
+            let first = block + column;
             if first >= to || first + LANES <= from {
                 continue;
             }
-            for i in (0..a.d).step_by(LANES) {
-                let mut rows = [s.splat(0.0); LANES];
-                for (r, row) in rows.iter_mut().enumerate() {
-                    if first + r >= from && first + r < to {
-                        // SAFETY: a visible position lies within the cache.
-                        unsafe {
-                            let key = a.k.add(self.kv_head * a.k_strides[1] + (first + r) * a.k_strides[0]);
-                            *row = self.load(s, key, i, a.d);
-                        }
-                    }
-                }
-                let columns = s.transpose(rows);
-                for (c, &column) in columns.iter().enumerate().take(a.d - i) {
-                    // SAFETY: element i + c < d.
-                    unsafe { s.store(self.scratch.add(self.at.keys + (i + c) * BLOCK + j), column) };
+            let mut rows = [zeros; LANES];
+            for (r, row) in rows.iter_mut().enumerate() {
+                if first + r >= from && first + r < to {
+                    *row = self.key(first + r);
                 }
             }
+            // SAFETY: visible positions lie within the cache; the row of zeros is as long as one of them.
+            unsafe { C::turn_keys(s, self, &rows, column) };
         }
     }
 
-    /// Values of positions `from..to` of the block at `block`, as `[BLOCK][dv]`.
     #[inline(always)]
-    pub(super) unsafe fn load_values<S: Simd>(&self, s: S, block: usize, from: usize, to: usize) {
-        let (a, dv) = (self.args, self.dv());
-        for position in from..to {
-            for i in (0..a.d_v).step_by(LANES) {
-                // SAFETY: a visible position lies within the cache, and within the block.
-                unsafe {
-                    let value = a.v.add(self.kv_head * a.v_strides[1] + position * a.v_strides[0]);
-                    let x = self.load(s, value, i, a.d_v);
-                    s.store(self.scratch.add(self.at.values + (position - block) * dv + i), x);
-                }
-            }
-        }
-    }
-
-    /// Scores of `N` rows against all of a block.
-    #[inline(always)]
-    pub(super) unsafe fn scores<S: Simd, const N: usize>(&self, s: S, row: usize) {
-        let d = self.args.d;
-        let mut acc = [[s.splat(0.0); 4]; N];
-        // SAFETY: rows row .. row + N exist in queries and scores.
-        unsafe {
-            let (keys, q) = (self.scratch.add(self.at.keys), self.scratch.add(self.at.queries + row * d));
-            for i in 0..d {
-                let mut k = [s.splat(0.0); 4];
-                for (v, k) in k.iter_mut().enumerate() {
-                    *k = s.load(keys.add(i * BLOCK + v * LANES));
-                }
-                for (n, acc) in acc.iter_mut().enumerate() {
-                    let q = s.splat(*q.add(n * d + i));
-                    for (acc, &k) in acc.iter_mut().zip(&k) {
-                        *acc = s.fma(q, k, *acc);
-                    }
-                }
-            }
-            for (n, acc) in acc.iter().enumerate() {
-                for (v, &acc) in acc.iter().enumerate() {
-                    s.store(self.scratch.add(self.at.scores + (row + n) * BLOCK + v * LANES), acc);
-                }
+    pub(super) unsafe fn put_scores<S: Simd, const N: usize, const V: usize>(
+        &self,
+        s: S,
+        row: usize,
+        column: usize,
+        scores: &[[S::F; V]; N],
+    ) {
+        for (n, scores) in scores.iter().enumerate() {
+            for (v, &x) in scores.iter().enumerate() {
+                // SAFETY: the caller's rows exist, and the places are within the block.
+                unsafe { s.store(self.scratch.add(self.at.scores + (row + n) * BLOCK + column + v * LANES), x) };
             }
         }
     }
@@ -252,7 +254,7 @@ impl<'a> Unit<'a> {
             }
             let max = s.splat(*state);
             for x in &mut x {
-                *x = exp(s, s.sub(*x, max));
+                *x = exp_of_negative(s, s.sub(*x, max));
             }
             *state.add(1) += s.reduce_add(s.add(s.add(x[0], x[1]), s.add(x[2], x[3])));
             for (v, &x) in x.iter().enumerate() {
@@ -261,33 +263,190 @@ impl<'a> Unit<'a> {
         }
     }
 
-    /// Adds the weighted values of positions `from..to` of the block to the states of `N` rows, `V` vectors from element `i` on.
+    /// Adds the weighted values of positions `block + seen` to the states of rows `rows`.
     #[inline(always)]
-    pub(super) unsafe fn add_values<S: Simd, const N: usize, const V: usize>(
+    pub(super) unsafe fn add_values<S: Simd>(
         &self,
         s: S,
-        row: usize,
-        i: usize,
-        from: usize,
-        to: usize,
+        rows: Range<usize>,
+        block: usize,
+        seen: Range<usize>,
+        next: Fetch,
     ) {
-        let dv = self.dv();
-        let mut acc = [[s.splat(0.0); V]; N];
-        // SAFETY: rows row .. row + N exist, and elements i .. i + 16·V of a padded value.
+        let d_v = self.args.d_v;
+        let mut sums = Sums { unit: self, block, seen, weights: self.at.scores, next };
+        // SAFETY: the caller's rows exist; d_v elements of a value do.
         unsafe {
-            let state = self.state(self.at.part, row).add(LANES + i);
-            let stride = state_len(self.args.d_v);
+            if !C::BYTES {
+                cover(s, &mut sums, rows.clone(), 0..d_v / LANES);
+                if !d_v.is_multiple_of(LANES) {
+                    cover(s, &mut PartSums(sums), rows, d_v / LANES..d_v / LANES + 1);
+                }
+                return;
+            }
+            sums.weights = self.at.scaled;
+            for b in 0..d_v / SCALED {
+                self.scale_weights(s, rows.clone(), block, sums.seen.clone(), b);
+                cover(s, &mut sums, rows.clone(), b * SCALED / LANES..(b + 1) * SCALED / LANES);
+            }
+        }
+    }
+
+    /// Weights of `rows` times the scales of block `b` of the values.
+    #[inline(always)]
+    unsafe fn scale_weights<S: Simd>(&self, s: S, rows: Range<usize>, block: usize, seen: Range<usize>, b: usize) {
+        let zeros: *const u8 = self.scratch.wrapping_add(self.at.zeros).cast();
+        for column in (0..BLOCK).step_by(LANES) {
+            if column >= seen.end || column + LANES <= seen.start {
+                continue;
+            }
+            let mut values = [zeros; LANES];
+            for (r, value) in values.iter_mut().enumerate() {
+                if column + r >= seen.start && column + r < seen.end {
+                    *value = self.value(block + column + r);
+                }
+            }
+            // SAFETY: visible positions lie within the cache; rows exist.
+            unsafe {
+                let scales = scales_of(s, &values, b);
+                for row in rows.clone() {
+                    let at = row * BLOCK + column;
+                    let x = s.mul(s.load(self.scratch.add(self.at.scores + at)), scales);
+                    s.store(self.scratch.add(self.at.scaled + at), x);
+                }
+            }
+        }
+    }
+}
+
+/// Rows of memory that are asked for while something else is computed.
+#[derive(Clone, Copy)]
+pub(super) struct Fetch {
+    pub(super) at: *const u8,
+    pub(super) stride: usize,
+    pub(super) bytes: usize,
+    pub(super) rows: usize,
+    /// Rows to ask for at a time.
+    pub(super) each: usize,
+}
+
+impl Fetch {
+    #[inline(always)]
+    fn some<S: Simd>(&mut self, s: S) {
+        for _ in 0..self.each.min(self.rows) {
+            for i in (0..self.bytes).step_by(64) {
+                s.prefetch(self.at.wrapping_add(i));
+            }
+            self.at = self.at.wrapping_add(self.stride);
+            self.rows -= 1;
+        }
+    }
+}
+
+/// Work on `N` rows and `V` vectors at a time.
+pub(super) trait Tile {
+    /// # Safety
+    /// The rows and the vectors `column ..` exist.
+    unsafe fn tile<S: Simd, const N: usize, const V: usize>(&mut self, s: S, row: usize, column: usize);
+}
+
+/// Covers rows and columns (vectors) with tiles that keep the level's registers busy and no more.
+#[inline(always)]
+pub(super) unsafe fn cover<S: Simd, T: Tile>(s: S, work: &mut T, rows: Range<usize>, columns: Range<usize>) {
+    let mut row = rows.start;
+    while row < rows.end {
+        let left = rows.end - row;
+        // Fours and twos keep the multipliers busy; a single row or three do not.
+        let n = if left >= 5 && left % 2 == 1 { 5 } else { left.min(4) };
+        // SAFETY: the caller's rows and columns.
+        unsafe {
+            match n {
+                1 => across::<S, T, 1, 4>(s, work, row, columns.clone()),
+                2 if S::ROWS >= 4 => across::<S, T, 2, 4>(s, work, row, columns.clone()),
+                2 => across::<S, T, 2, 2>(s, work, row, columns.clone()),
+                3 if S::ROWS >= 4 => across::<S, T, 3, 4>(s, work, row, columns.clone()),
+                3 => across::<S, T, 3, 1>(s, work, row, columns.clone()),
+                4 if S::ROWS >= 4 => across::<S, T, 4, 4>(s, work, row, columns.clone()),
+                4 => across::<S, T, 4, 1>(s, work, row, columns.clone()),
+                _ if S::ROWS >= 4 => across::<S, T, 5, 4>(s, work, row, columns.clone()),
+                _ => across::<S, T, 5, 1>(s, work, row, columns.clone()),
+            }
+        }
+        row += n;
+    }
+}
+
+#[inline(always)]
+unsafe fn across<S: Simd, T: Tile, const N: usize, const V: usize>(
+    s: S,
+    work: &mut T,
+    row: usize,
+    columns: Range<usize>,
+) {
+    let mut column = columns.start;
+    // SAFETY: the caller's rows and columns.
+    unsafe {
+        while column + V <= columns.end {
+            work.tile::<S, N, V>(s, row, column);
+            column += V;
+        }
+        if V > 2 && column + 2 <= columns.end {
+            work.tile::<S, N, 2>(s, row, column);
+            column += 2;
+        }
+        while V > 1 && column < columns.end {
+            work.tile::<S, N, 1>(s, row, column);
+            column += 1;
+        }
+    }
+}
+
+/// Scores of the present block.
+pub(super) struct Scores<'a, 'b, C> {
+    pub(super) unit: &'a Unit<'b, C>,
+    pub(super) next: Fetch,
+}
+
+impl<C: Cache> Tile for Scores<'_, '_, C> {
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const N: usize, const V: usize>(&mut self, s: S, row: usize, column: usize) {
+        self.next.some(s);
+        // SAFETY: the caller's promise.
+        unsafe { C::scores::<S, N, V>(s, self.unit, row, column * LANES) }
+    }
+}
+
+/// Sums of weighted values of a block.
+struct Sums<'a, 'b, C> {
+    unit: &'a Unit<'b, C>,
+    block: usize,
+    seen: Range<usize>,
+    /// Where the weights of all rows stand in the scratch.
+    weights: usize,
+    next: Fetch,
+}
+
+impl<C: Cache> Sums<'_, '_, C> {
+    #[inline(always)]
+    unsafe fn add<S: Simd, const N: usize, const V: usize, const PART: bool>(&self, s: S, row: usize, i: usize) {
+        let unit = self.unit;
+        let d_v = unit.args.d_v;
+        let mut acc = [[s.splat(0.0); V]; N];
+        // SAFETY: rows row .. row + N exist, elements i .. i + 16·V of a padded state, and visible values.
+        unsafe {
+            let state = unit.state(unit.at.part, row).add(LANES + i);
+            let stride = state_len(d_v);
             for (n, acc) in acc.iter_mut().enumerate() {
                 for (v, acc) in acc.iter_mut().enumerate() {
                     *acc = s.load(state.add(n * stride + v * LANES));
                 }
             }
-            let values = self.scratch.add(self.at.values + i);
-            let weights = self.scratch.add(self.at.scores + row * BLOCK);
-            for j in from..to {
+            let weights = unit.scratch.add(self.weights + row * BLOCK);
+            let mut value = unit.value(self.block + self.seen.start);
+            for j in self.seen.start..self.seen.end {
                 let mut x = [s.splat(0.0); V];
                 for (v, x) in x.iter_mut().enumerate() {
-                    *x = s.load(values.add(j * dv + v * LANES));
+                    *x = C::values::<S, PART>(s, value, i + v * LANES, d_v);
                 }
                 for (n, acc) in acc.iter_mut().enumerate() {
                     let w = s.splat(*weights.add(n * BLOCK + j));
@@ -295,6 +454,7 @@ impl<'a> Unit<'a> {
                         *acc = s.fma(w, x, *acc);
                     }
                 }
+                value = value.wrapping_add(unit.args.v_strides[0]);
             }
             for (n, acc) in acc.iter().enumerate() {
                 for (v, &acc) in acc.iter().enumerate() {
@@ -303,22 +463,25 @@ impl<'a> Unit<'a> {
             }
         }
     }
+}
 
-    /// [`Unit::add_values`] for all elements of `N` rows.
+impl<C: Cache> Tile for Sums<'_, '_, C> {
     #[inline(always)]
-    pub(super) unsafe fn add_all_values<S: Simd, const N: usize>(&self, s: S, row: usize, from: usize, to: usize) {
-        let (dv, mut i) = (self.dv(), 0);
-        // SAFETY: the caller's rows exist; i stays below dv.
-        unsafe {
-            while i + 4 * LANES <= dv {
-                self.add_values::<S, N, 4>(s, row, i, from, to);
-                i += 4 * LANES;
-            }
-            while i < dv {
-                self.add_values::<S, N, 1>(s, row, i, from, to);
-                i += LANES;
-            }
-        }
+    unsafe fn tile<S: Simd, const N: usize, const V: usize>(&mut self, s: S, row: usize, column: usize) {
+        self.next.some(s);
+        // SAFETY: the caller's promise.
+        unsafe { self.add::<S, N, V, false>(s, row, column * LANES) }
+    }
+}
+
+/// [`Sums`] of the last, incomplete vector of the values.
+struct PartSums<'a, 'b, C>(Sums<'a, 'b, C>);
+
+impl<C: Cache> Tile for PartSums<'_, '_, C> {
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const N: usize, const V: usize>(&mut self, s: S, row: usize, column: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.add::<S, N, V, true>(s, row, column * LANES) }
     }
 }
 
@@ -333,94 +496,8 @@ static POSITIONS: [f32; BLOCK] = {
     p
 };
 
-/// Calls `$f::<S, N>(s, row, …)` for rows `$from..$to`, as many at a time as registers hold.
-macro_rules! by_rows {
-    ($s:ident, $from:expr, $to:expr, |$row:ident| $unit:ident.$f:ident($($arg:expr),*)) => {{
-        let mut $row = $from;
-        while $row < $to {
-            match $to - $row {
-                4.. if S::ROWS >= 4 => {
-                    $unit.$f::<S, 4>($s, $row $(, $arg)*);
-                    $row += 4;
-                }
-                3 if S::ROWS >= 4 => {
-                    $unit.$f::<S, 3>($s, $row $(, $arg)*);
-                    $row += 3;
-                }
-                2 if S::ROWS >= 4 => {
-                    $unit.$f::<S, 2>($s, $row $(, $arg)*);
-                    $row += 2;
-                }
-                _ => {
-                    $unit.$f::<S, 1>($s, $row $(, $arg)*);
-                    $row += 1;
-                }
-            }
-        }
-    }};
-}
-
-/// One partition of a unit: the online softmax over its blocks, into the unit's `part` states.
-pub(super) struct Partition<'a> {
-    pub(super) unit: Unit<'a>,
-    pub(super) p: usize,
-}
-
-impl Kernel for Partition<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<S: Simd>(self, s: S) {
-        let unit = &self.unit;
-        let (group, rows) = (unit.args.group(), unit.rows());
-        // SAFETY: rows and tokens are the unit's; positions are visible ones.
-        unsafe {
-            for row in 0..rows {
-                clear(s, unit.state(unit.at.part, row), unit.dv());
-            }
-            let start = (self.p * PARTITION).max(unit.seen_from / BLOCK * BLOCK);
-            let end = ((self.p + 1) * PARTITION).min(unit.seen_to);
-            for block in (start..end).step_by(BLOCK) {
-                let (from, to) = (block.max(unit.seen_from), (block + BLOCK).min(unit.seen_to));
-                let mut loaded = false;
-                // Tokens that see the same part of the block share its loads.
-                let mut t = 0;
-                while t < unit.tokens {
-                    let range = visible(unit, t, block);
-                    let mut next = t + 1;
-                    while next < unit.tokens && visible(unit, next, block) == range {
-                        next += 1;
-                    }
-                    if range.0 < range.1 {
-                        if !loaded {
-                            unit.load_keys(s, block, from, to);
-                            unit.load_values(s, block, from, to);
-                            loaded = true;
-                        }
-                        let first = t * group;
-                        by_rows!(s, first, next * group, |row| unit.scores());
-                        for row in first..next * group {
-                            unit.weigh(s, row, range.0, range.1);
-                        }
-                        by_rows!(s, first, next * group, |row| unit.add_all_values(range.0, range.1));
-                    }
-                    t = next;
-                }
-            }
-        }
-    }
-}
-
-/// What the unit's token `t` sees of a block, relative to it.
 #[inline(always)]
-pub(super) unsafe fn visible(unit: &Unit, t: usize, block: usize) -> (usize, usize) {
-    // SAFETY: the caller's token exists.
-    let seen = unsafe { unit.args.seen(unit.first + t) };
-    (seen.start.max(block).min(block + BLOCK) - block, seen.end.max(block).min(block + BLOCK) - block)
-}
-
-#[inline(always)]
-pub(super) fn exp_one<S: Simd>(s: S, x: f32) -> f32 {
+fn exp_one<S: Simd>(s: S, x: f32) -> f32 {
     s.reduce_max(exp(s, s.splat(x)))
 }
 

@@ -52,6 +52,29 @@ fn transpose8(_: Avx2, r: [__m256; 8]) -> [__m256; 8] {
     out
 }
 
+/// Of eight rows of 16 two-byte elements, columns i and i + 8 in the halves of result i.
+#[inline(always)]
+pub(super) fn transpose_columns<S: Simd>(_: S, r: [__m256i; 8]) -> [__m256i; 8] {
+    let (mut a, mut b, mut out) = (r, r, r);
+    isa!({
+        for i in 0..4 {
+            a[2 * i] = _mm256_unpacklo_epi16(r[2 * i], r[2 * i + 1]);
+            a[2 * i + 1] = _mm256_unpackhi_epi16(r[2 * i], r[2 * i + 1]);
+        }
+        for i in 0..2 {
+            for j in 0..2 {
+                b[4 * i + 2 * j] = _mm256_unpacklo_epi32(a[4 * i + j], a[4 * i + j + 2]);
+                b[4 * i + 2 * j + 1] = _mm256_unpackhi_epi32(a[4 * i + j], a[4 * i + j + 2]);
+            }
+        }
+        for i in 0..4 {
+            out[2 * i] = _mm256_unpacklo_epi64(b[i], b[i + 4]);
+            out[2 * i + 1] = _mm256_unpackhi_epi64(b[i], b[i + 4]);
+        }
+    });
+    out
+}
+
 // SAFETY: each method computes on 16 lanes, eight in each half, what the trait says.
 unsafe impl Simd for Avx2 {
     type F = [__m256; 2];
@@ -210,6 +233,29 @@ unsafe impl Simd for Avx2 {
         })
     }
     #[inline(always)]
+    unsafe fn load_bf16(self, p: *const u16) -> Self::F {
+        let i = isa!([
+            _mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast())),
+            _mm256_cvtepu16_epi32(_mm_loadu_si128(p.add(8).cast()))
+        ]);
+        self.from_bits(both!(_mm256_slli_epi32[16](i)))
+    }
+    #[inline(always)]
+    unsafe fn transpose_u16(self, rows: &[*const u8; 16], at: usize, out: *mut u16, stride: usize) {
+        for half in 0..2 {
+            let mut r = isa!([_mm256_setzero_si256(); 8]);
+            for (r, row) in r.iter_mut().zip(&rows[8 * half..]) {
+                *r = isa!(_mm256_loadu_si256(row.add(at).cast()));
+            }
+            for (i, x) in transpose_columns(self, r).into_iter().enumerate() {
+                isa!({
+                    _mm_storeu_si128(out.add(i * stride + 8 * half).cast(), _mm256_castsi256_si128(x));
+                    _mm_storeu_si128(out.add((i + 8) * stride + 8 * half).cast(), _mm256_extracti128_si256::<1>(x));
+                })
+            }
+        }
+    }
+    #[inline(always)]
     unsafe fn load_i8(self, p: *const u8) -> Self::F {
         let i = isa!([
             _mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast())),
@@ -324,6 +370,16 @@ unsafe impl Simd for Avx2 {
     fn lookup(self, table: &[u8; 16], index: Self::I) -> Self::I {
         let table = isa!([_mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast())); 2]);
         both!(_mm256_shuffle_epi8(table, index))
+    }
+
+    #[inline(always)]
+    unsafe fn load_i8_pairs(self, p: *const u8) -> Self::I {
+        isa!([_mm256_cvtepi8_epi16(_mm_loadu_si128(p.cast())), _mm256_cvtepi8_epi16(_mm_loadu_si128(p.add(16).cast()))])
+    }
+    #[inline(always)]
+    fn dot_pairs(self, acc: Self::I, a: Self::I, b: Self::I) -> Self::I {
+        let products = both!(_mm256_madd_epi16(a, b));
+        self.add_i(acc, products)
     }
 
     #[inline(always)]

@@ -1,5 +1,6 @@
 //! Sixteen lanes as one AVX-512 register.
 
+use super::avx2::transpose_columns;
 use super::{Kernel, Simd};
 use std::arch::x86_64::*;
 
@@ -171,6 +172,27 @@ unsafe impl Simd for Avx512 {
         isa!(_mm256_storeu_si256(p.cast(), _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x)))
     }
     #[inline(always)]
+    unsafe fn load_bf16(self, p: *const u16) -> __m512 {
+        isa!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast())))))
+    }
+    #[inline(always)]
+    unsafe fn transpose_u16(self, rows: &[*const u8; 16], at: usize, out: *mut u16, stride: usize) {
+        let mut r = isa!([_mm256_setzero_si256(); 16]);
+        for (r, row) in r.iter_mut().zip(rows) {
+            *r = isa!(_mm256_loadu_si256(row.add(at).cast()));
+        }
+        let [mut low, mut high] = isa!([[_mm256_setzero_si256(); 8]; 2]);
+        low.copy_from_slice(&r[..8]);
+        high.copy_from_slice(&r[8..]);
+        let (low, high) = (transpose_columns(self, low), transpose_columns(self, high));
+        for (i, (low, high)) in low.into_iter().zip(high).enumerate() {
+            isa!({
+                _mm256_storeu_si256(out.add(i * stride).cast(), _mm256_permute2x128_si256::<0x20>(low, high));
+                _mm256_storeu_si256(out.add((i + 8) * stride).cast(), _mm256_permute2x128_si256::<0x31>(low, high));
+            })
+        }
+    }
+    #[inline(always)]
     unsafe fn load_i8(self, p: *const u8) -> __m512 {
         isa!(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()))))
     }
@@ -251,6 +273,15 @@ unsafe impl Simd for Avx512 {
             let table = _mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast()));
             _mm512_shuffle_epi8(table, index)
         })
+    }
+
+    #[inline(always)]
+    unsafe fn load_i8_pairs(self, p: *const u8) -> __m512i {
+        isa!(_mm512_cvtepi8_epi16(_mm256_loadu_si256(p.cast())))
+    }
+    #[inline(always)]
+    fn dot_pairs(self, acc: __m512i, a: __m512i, b: __m512i) -> __m512i {
+        isa!(_mm512_dpwssd_epi32(acc, a, b))
     }
 
     #[inline(always)]

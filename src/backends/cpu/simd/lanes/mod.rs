@@ -152,6 +152,31 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// 32 bytes are writable at `p`.
     unsafe fn store_f16(self, p: *mut u16, x: Self::F);
+    /// 16 bfloat16 numbers.
+    /// # Safety
+    /// 32 bytes are readable at `p`.
+    #[inline(always)]
+    unsafe fn load_bf16(self, p: *const u16) -> Self::F {
+        let mut wide = [0f32; LANES];
+        for (i, x) in wide.iter_mut().enumerate() {
+            // SAFETY: i < 16.
+            *x = f32::from_bits(u32::from(unsafe { p.add(i).read_unaligned() }) << 16);
+        }
+        // SAFETY: 16 floats.
+        unsafe { self.load(wide.as_ptr()) }
+    }
+    /// Sixteen rows of 16 two-byte elements, from byte `at` of each, transposed: element `i` of row `r` goes to `out[i·stride + r]`.
+    /// # Safety
+    /// 32 bytes are readable at each row's byte `at`, and 16 elements writable at each `out + i·stride`.
+    #[inline(always)]
+    unsafe fn transpose_u16(self, rows: &[*const u8; 16], at: usize, out: *mut u16, stride: usize) {
+        for (r, row) in rows.iter().enumerate() {
+            for i in 0..16 {
+                // SAFETY: i < 16 and r < 16.
+                unsafe { out.add(i * stride + r).write_unaligned(row.add(at).cast::<u16>().add(i).read_unaligned()) }
+            }
+        }
+    }
     /// 16 signed bytes as floats.
     /// # Safety
     /// 16 bytes are readable at `p`.
@@ -199,6 +224,37 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
     fn shr<const N: u32>(self, a: Self::I) -> Self::I;
     /// Each byte of `index` (0..16) replaced by that entry of the table.
     fn lookup(self, table: &[u8; 16], index: Self::I) -> Self::I;
+
+    /// 32 signed bytes, widened to 16 bits: two neighbours a lane.
+    /// # Safety
+    /// 32 bytes are readable at `p`.
+    #[inline(always)]
+    unsafe fn load_i8_pairs(self, p: *const u8) -> Self::I {
+        let mut pairs = [0u8; 64];
+        for (i, pair) in pairs.chunks_exact_mut(2).enumerate() {
+            // SAFETY: i < 32.
+            let wide = i16::from(unsafe { p.cast::<i8>().add(i).read() });
+            pair.copy_from_slice(&wide.to_ne_bytes());
+        }
+        // SAFETY: 64 bytes.
+        unsafe { self.load_bytes(pairs.as_ptr()) }
+    }
+    /// Per lane: `acc` + the two products of the 16-bit halves of `a` and `b`. No sum leaves 32 bits.
+    #[inline(always)]
+    fn dot_pairs(self, acc: Self::I, a: Self::I, b: Self::I) -> Self::I {
+        let (mut x, mut y, mut sums) = ([0i16; 32], [0i16; 32], [0i32; LANES]);
+        // SAFETY: each array is 64 bytes.
+        unsafe {
+            self.store_bytes(x.as_mut_ptr().cast(), a);
+            self.store_bytes(y.as_mut_ptr().cast(), b);
+            self.store_bytes(sums.as_mut_ptr().cast(), acc);
+            for (i, sum) in sums.iter_mut().enumerate() {
+                let product = |j: usize| i32::from(x[j]).wrapping_mul(i32::from(y[j]));
+                *sum = sum.wrapping_add(product(2 * i)).wrapping_add(product(2 * i + 1));
+            }
+            self.load_bytes(sums.as_ptr().cast())
+        }
+    }
 
     /// The accumulator that [`Simd::dot`] starts from, for unsigned weights of `BITS` bits whose zero is `2^(BITS−1)`.
     /// `offset` holds −128·Σx of the activations of the dot product.

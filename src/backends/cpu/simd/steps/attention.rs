@@ -1,6 +1,9 @@
 //! `attention`, `full_attention`: the fused kernel where its operands are laid out as it wants them; otherwise a plain pass over the visible positions.
 //!
-//! Both take positions in blocks of 64 with a running maximum (online softmax; Milakov & Gimelshein 2018). Blocks begin at
+//! Where a step has one token or a few, threads may share a KV head's cache: each computes partitions of it into memory that all threads
+//! have, and after a barrier the partitions are merged, to the same bits.
+//!
+//! Both ways take positions in blocks of 64 with a running maximum (online softmax; Milakov & Gimelshein 2018). Blocks begin at
 //! multiples of 64 of the cache, so a token's result does not depend on what else the step carries.
 
 use super::{View, Worker};
@@ -19,7 +22,24 @@ pub(super) fn scratch_bytes(step: &Step, bounds: &Bounds) -> usize {
     let size = |slot: usize, dim: usize| step.operands[slot].ty.shape.dim(dim).eval(bounds);
     let (heads, kv_heads, d, d_v) = (size(0, 1), size(1, 2), size(1, 0), size(2, 0));
     let plain = 4 * (d.max(d_v) + BLOCK + d_v);
-    attention::scratch_bytes(heads, kv_heads, d, d_v).max(plain)
+    attention::scratch_bytes(step.operands[1].ty.dtype, heads, kv_heads, d, d_v).max(plain)
+}
+
+/// Tokens of a step whose caches may be shared among threads.
+const SHARED_TOKENS: usize = 4;
+
+/// Whether threads share the caches of heads: where there are few tokens, several partitions, and heads that leave threads idle.
+fn is_shared(tokens: usize, kv_heads: usize, filled: usize, threads: usize) -> bool {
+    let idle = kv_heads > 0 && kv_heads < 4 * threads && !kv_heads.is_multiple_of(threads);
+    (1..=SHARED_TOKENS).contains(&tokens) && filled > attention::PARTITION && idle
+}
+
+/// Bytes that all threads have in common for a step: what partitions leave to be merged.
+pub(super) fn shared_bytes(step: &Step, bounds: &Bounds, threads: usize) -> usize {
+    let size = |slot: usize, dim: usize| step.operands[slot].ty.shape.dim(dim).eval(bounds);
+    let (heads, tokens, filled, kv_heads) = (size(0, 1), size(0, 2).min(SHARED_TOKENS), size(1, 1), size(1, 2));
+    let shared = is_shared(tokens, kv_heads, filled, threads);
+    if shared { attention::partials_bytes(tokens, heads, size(2, 0), filled) } else { 0 }
 }
 
 /// What `attention` and `full_attention` have in common.
@@ -38,7 +58,7 @@ impl Call<'_> {
     fn fused_args(&self) -> Option<AttentionArgs> {
         let (q, k, v, out) = (&self.x[0], &self.x[1], &self.x[2], self.out);
         let heads_dense = q.nb[1] == 4 * q.ne[0] && out.nb[1] == 4 * out.ne[0];
-        let known = matches!(k.dtype, DType::F16 | DType::Bf16 | DType::F32) && k.dtype == v.dtype;
+        let known = attention::is_supported(k.dtype, k.ne[0], v.ne[0]) && k.dtype == v.dtype;
         if !heads_dense || !known || self.mask.is_some() {
             return None;
         }
@@ -95,11 +115,38 @@ pub(super) unsafe fn run_full(op: &FullAttention, x: &[View], out: &View, worker
 /// The module's contract.
 unsafe fn compute(call: &Call<'_>, worker: &mut Worker<'_>) {
     if let Some(args) = call.fused_args() {
+        if is_shared(args.tokens, args.kv_heads, args.capacity, worker.threads) {
+            // SAFETY: as below.
+            return unsafe { compute_shared(&args, worker) };
+        }
         let units = worker.share(args.units());
         // SAFETY: the views are what the arguments say; heads and tokens of these units are this thread's; positions up to a
         // token's own were written by `kv_append`, and the cache is zeroed memory elsewhere.
         return unsafe { attention::attention(worker.level, &args, units, worker.scratch) };
     }
+    // SAFETY: passed on.
+    unsafe { compute_plainly(call, worker) }
+}
+
+/// # Safety
+/// The module's contract, for what the arguments say.
+unsafe fn compute_shared(args: &AttentionArgs, worker: &mut Worker<'_>) {
+    let (filled, partials) = (args.capacity, worker.shared.as_mut_ptr() as *mut f32);
+    let parts = worker.share(args.partial_units(filled));
+    // SAFETY: the shared memory has room for the partitions of the plan's bounds (`shared_bytes`), and each has its own place; no other
+    // step uses it between the barriers around this one.
+    unsafe { attention::attention_partials(worker.level, args, filled, parts, partials, worker.scratch) };
+    if worker.pool.barrier_wait().is_err() {
+        return;
+    }
+    let units = worker.share(args.units());
+    // SAFETY: after the barrier all partitions are complete; heads and tokens of these units are this thread's.
+    unsafe { attention::attention_merge(worker.level, args, filled, units, partials, worker.scratch) }
+}
+
+/// # Safety
+/// The module's contract.
+unsafe fn compute_plainly(call: &Call<'_>, worker: &mut Worker<'_>) {
     let (q, k, v, out) = (&call.x[0], &call.x[1], &call.x[2], call.out);
     // SAFETY: both are input vectors.
     let tables = call.tables.as_ref().map(|(mask, start, slot)| unsafe { (mask, start.i32s(), slot.i32s()) });
@@ -205,5 +252,23 @@ unsafe fn widen(cache: &View, j: usize, g: usize, out: &mut [f32]) {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn caches_are_shared_where_heads_leave_threads_idle() {
+        assert!(
+            is_shared(1, 2, 4096, 16)
+                && is_shared(1, 8, 4096, 16)
+                && is_shared(4, 1, 513, 2)
+                && is_shared(1, 8, 900, 3)
+        );
+        assert!(!is_shared(1, 2, 4096, 1) && !is_shared(1, 2, 4096, 2) && !is_shared(1, 8, 4096, 4));
+        assert!(!is_shared(1, 2, attention::PARTITION, 16), "one partition");
+        assert!(!is_shared(512, 2, 4096, 16) && !is_shared(0, 2, 4096, 16) && !is_shared(1, 0, 4096, 16));
     }
 }

@@ -24,6 +24,7 @@ mod soft_max;
 use super::Level;
 use super::memory::Ptr;
 use super::packed::{self, PackedMatrix};
+use super::pool::Pool;
 use super::vector::{Binary, Norm};
 use crate::graph::plan::Step;
 use crate::ops::{Op, rope_angles};
@@ -70,6 +71,10 @@ pub(crate) struct Worker<'a> {
     pub tid: usize,
     pub threads: usize,
     pub scratch: &'a mut [u8],
+    /// Memory that the threads have in common: [`shared_bytes`] of the step.
+    pub shared: Ptr<u8>,
+    /// Where the threads meet within a step.
+    pub pool: &'a Pool,
     /// The step that is computed.
     pub step: usize,
     /// Where an index out of range is noted; the run reports it.
@@ -165,6 +170,22 @@ pub(crate) fn scratch_bytes(step: &Step, bounds: &Bounds, repack: bool) -> usize
         Op::Attention(_) | Op::FullAttention(_) => attention::scratch_bytes(step, bounds),
         _ => 0,
     }
+}
+
+/// Bytes that all threads have in common for a step. Steps that have some are separated by barriers.
+pub(crate) fn shared_bytes(step: &Step, bounds: &Bounds, threads: usize) -> usize {
+    match &step.op {
+        Op::Attention(_) | Op::FullAttention(_) => attention::shared_bytes(step, bounds, threads),
+        _ => 0,
+    }
+}
+
+/// The scratch memory of a program: bytes that each of its threads has for itself, and bytes that all have in
+/// common.
+pub(crate) fn scratch_sizes(steps: &[Step], bounds: &Bounds, threads: usize, repack: bool) -> (usize, usize) {
+    let each = steps.iter().map(|s| scratch_bytes(s, bounds, repack)).max().unwrap_or(0);
+    let shared = steps.iter().map(|s| shared_bytes(s, bounds, threads)).max().unwrap_or(0);
+    (each.next_multiple_of(128), shared.next_multiple_of(128))
 }
 
 /// What lowering resolves for a step. `Err` says why it cannot run.
