@@ -53,7 +53,10 @@ fn write<W: Write>(
     let mut done = 0;
     for (info, tensor) in source.tensors().iter().zip(&plan.tensors) {
         let bytes = source.data(info);
+        let mut released = 0;
         convert_tensor(pool, tensor, bytes, &mut buffer, &mut writer, &mut |part| {
+            source.release(info, released..part);
+            released = part;
             if progress(done + part as u64, plan.bytes_before) { Ok(()) } else { Err(QuantizeError::Cancelled) }
         })?;
         done += info.bytes;
