@@ -1,6 +1,8 @@
 //! Reads memory as fast as the machine can, with prefetches where the kernels use them: the probe for the limit that decoding is measured against.
 
-use super::isa::{Level, prefetch_distance};
+use super::isa::Level;
+#[cfg(target_arch = "x86_64")]
+use super::isa::prefetch_distance;
 
 /// XOR of all whole 64-bit words: reads every byte and does little else.
 pub fn checksum(level: Level, bytes: &[u8]) -> u64 {
