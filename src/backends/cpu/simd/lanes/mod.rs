@@ -37,6 +37,7 @@ pub(crate) trait Kernel {
 /// Vectors of 16 rows × 4 consecutive unsigned weights that a kernel multiplies, loaded when it asks for them.
 pub(crate) trait Quads<S: Simd> {
     /// Whether all are loaded alike, so that a loop over them is as good as its unrolled form.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     const UNIFORM: bool;
 
     /// Quad `i`.

@@ -28,6 +28,7 @@ pub(super) trait Format: 'static {
     /// Bytes of a group.
     const GROUP_BYTES: usize;
     /// Whether quads are loaded alike ([`Quads::UNIFORM`]).
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     const UNIFORM: bool = false;
 
     /// What is to be done once before quads of a group are loaded: what it writes into the room, `quad` gets.
