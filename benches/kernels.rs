@@ -225,7 +225,8 @@ fn attend(c: &mut Criterion) {
             softcap: 0.0,
             sinks: std::ptr::null(),
         };
-        let mut scratch = AlignedBuf::zeroed(attention::scratch_bytes(DType::F16, heads, kv_heads, d, d)).expect("memory");
+        let mut scratch =
+            AlignedBuf::zeroed(attention::scratch_bytes(DType::F16, heads, kv_heads, d, d)).expect("memory");
         let pairs: usize = slots.iter().map(|s| *s as usize + 1).sum();
         g.throughput(Throughput::Elements((pairs * heads * d * 4) as u64));
         for level in Level::available().into_iter().skip(1) {
