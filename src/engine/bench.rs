@@ -97,11 +97,11 @@ pub fn bench(
     bench_paced(session, test, depth, repetitions, &mut |_| true)
 }
 
-/// [`bench`] at the caller's pace: `next` is called when the test is prepared, with nothing, and after each repetition, with its time.
+/// [`bench()`] at the caller's pace: `next` is called when the test is prepared, with nothing, and after each repetition, with its time.
 /// The session does nothing while it runs, and stops where it returns `false`.
 ///
 /// # Errors
-/// As [`bench`].
+/// As [`bench()`].
 pub fn bench_paced(
     session: &mut Session,
     test: BenchTest,

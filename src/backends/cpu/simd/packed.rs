@@ -19,7 +19,7 @@
 //! | iq4_xs | 256 | d h, 32 unused, 8 × 16 scales, 8 × nibbles |
 //! | q6_K | 256 | d h, 32 unused, 16 × 16 scales, 8 × (nibbles, 2 vectors with upper bits of quads 0–3 and 4–7) |
 //!
-//! The types below four bits and the codebook types stand in [`low_bits`]. Other types stay row-major as in the file; their
+//! The types below four bits and the codebook types stand in `low_bits`. Other types stay row-major as in the file; their
 //! kernels dequantize rows as they go. The layout, and so the size, does not depend on the instruction set.
 
 mod low_bits;
