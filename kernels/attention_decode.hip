@@ -1,4 +1,4 @@
-// attention of few tokens over a cache of 16-byte rows: out[:, h, t] = Σ_j softmax_j(cap(scale · q[:, h, t] · k[:, j, g])) v[:, j, g].
+// attention of few tokens over a cache of 16-byte rows or of blocks of q8_0: out[:, h, t] = Σ_j softmax_j(cap(scale · q[:, h, t] · k[:, j, g])) v[:, j, g].
 //
 // Grid (splits, kv_heads · parts, tokens), 256 threads. A block takes the query heads of one kv head (at most HEADS; `parts` blocks share
 // more) and one run of positions, so K and V are read once. How many splits have work follows from kv_slot, in device memory: the others
@@ -210,7 +210,7 @@ template <int width> DEVICE float group_sum(float v) {
 
 template <class T, int LANES, int HEADS> DEVICE void attention_decode(const AttentionArgs& a) {
     constexpr int DIM = 8 * LANES, GROUPS = DECODE_THREADS / LANES;
-    constexpr int AHEAD = HEADS > 4 || sizeof(T) == 4 ? 2 : 4;  // positions of a lane group that are loaded together
+    constexpr int AHEAD = HEADS > 4 || sizeof(T) == 4 ? 2 : HEADS == 1 && sizeof(T) == 1 ? 5 : 4;  // positions of a lane group that are loaded together
     pdl_trigger();
     LDS(f32x4, quads, (Shared<HEADS, DIM>::QUADS));
     LDS(float, wave_maxima, DECODE_WAVES * HEADS);
@@ -221,19 +221,19 @@ template <class T, int LANES, int HEADS> DEVICE void attention_decode(const Atte
     if (!work_of(a, w)) return;
     int group = thread_id() / LANES, at = thread_id() % LANES * 8;
     int k_at = at < a.d ? at : 0, v_at = at < a.d_v ? at : 0;
-    const char* keys = a.k.ptr + w.kv_head * a.k.nb[2] + k_at * (int)sizeof(T);
-    const char* values = a.v.ptr + w.kv_head * a.v.nb[2] + v_at * (int)sizeof(T);
+    const char* keys = a.k.ptr + w.kv_head * a.k.nb[2] + Row<T>::place(k_at, a.k.nb[0]);
+    const char* values = a.v.ptr + w.kv_head * a.v.nb[2] + Row<T>::place(v_at, a.v.nb[0]);
     int last = max_of(w.end - 1, w.begin);
 
     Eight<T> k[AHEAD], v[AHEAD];
 #pragma unroll
-    for (int p = 0; p < AHEAD; p++) load8(k[p], keys + min_of(w.begin + p * GROUPS + group, last) * a.k.nb[1]);
+    for (int p = 0; p < AHEAD; p++) load8(k[p], keys + min_of(w.begin + p * GROUPS + group, last) * a.k.nb[1], k_at);
     float q[HEADS][8];
 #pragma unroll
     for (int h = 0; h < HEADS; h++) {
         const char* query = a.q.ptr + (w.head + min_of(h, w.count - 1)) * a.q.nb[1] + w.token * a.q.nb[2] + k_at * 4;
         Eight<float> x;
-        load8(x, query);
+        load8(x, query, 0);
         widen8(q[h], x);
         float factor = at < a.d && h < w.count ? query_scale(a) : 0.0f;
 #pragma unroll
@@ -246,7 +246,7 @@ template <class T, int LANES, int HEADS> DEVICE void attention_decode(const Atte
     for (int from = w.begin; from < w.end; from += AHEAD * GROUPS) {
         float scores[AHEAD][HEADS];
 #pragma unroll
-        for (int p = 0; p < AHEAD; p++) load8(v[p], values + min_of(from + p * GROUPS + group, last) * a.v.nb[1]);
+        for (int p = 0; p < AHEAD; p++) load8(v[p], values + min_of(from + p * GROUPS + group, last) * a.v.nb[1], v_at);
 #pragma unroll
         for (int p = 0; p < AHEAD; p++) {
             float x[8];
@@ -256,12 +256,12 @@ template <class T, int LANES, int HEADS> DEVICE void attention_decode(const Atte
                 float dot = 0.0f;
 #pragma unroll
                 for (int i = 0; i < 8; i++) dot = fma_f32(q[h][i], x[i], dot);
-                scores[p][h] = dot;
+                scores[p][h] = scaled(k[p], dot);
             }
         }
 #pragma unroll
         for (int p = 0; p < AHEAD; p++)
-            load8(k[p], keys + min_of(from + (AHEAD + p) * GROUPS + group, last) * a.k.nb[1]);
+            load8(k[p], keys + min_of(from + (AHEAD + p) * GROUPS + group, last) * a.k.nb[1], k_at);
 #pragma unroll
         for (int p = 0; p < AHEAD; p++)
 #pragma unroll
@@ -287,9 +287,11 @@ template <class T, int LANES, int HEADS> DEVICE void attention_decode(const Atte
             float x[8];
             widen8(x, v[p]);
 #pragma unroll
-            for (int h = 0; h < HEADS; h++)
+            for (int h = 0; h < HEADS; h++) {
+                float share = scaled(v[p], scores[p][h]);
 #pragma unroll
-                for (int i = 0; i < 8; i++) acc[h][i] = fma_f32(scores[p][h], x[i], acc[h][i]);
+                for (int i = 0; i < 8; i++) acc[h][i] = fma_f32(share, x[i], acc[h][i]);
+            }
         }
     }
 
@@ -339,6 +341,7 @@ template <class T, int LANES, int HEADS> DEVICE void attention_decode(const Atte
 DECODE_TYPE(f16, half_t)
 DECODE_TYPE(bf16, bf16_t)
 DECODE_TYPE(f32, float)
+DECODE_TYPE(q8_0, q8_0_t)
 
 // ---- matrix instructions --------------------------------------------------------------------------------------------------------
 
@@ -494,5 +497,243 @@ DECODE_MMA(f16_64, half_t, 64)
 DECODE_MMA(f16_128, half_t, 128)
 DECODE_MMA(bf16_64, bf16_t, 64)
 DECODE_MMA(bf16_128, bf16_t, 128)
+
+// ---- matrix instructions over blocks of q8_0 --------------------------------------------------------------------------------------
+
+// Bytes are exact in f16, so that K and V are multiplied without their scales: a score sums d · (Q q) over the blocks of its row, and P is
+// multiplied by the scales of a block of V before. These are kept as multiples of the largest that the wave has met, lest products with
+// small ones be too small for f16, as sums are kept relative to the largest score.
+//
+// Rows of 68 or 136 bytes are neither at multiples of 16 nor in the order of the lanes, so a tile of positions, one run of bytes, goes to LDS
+// by asynchronous copies of the 16-byte words that it touches. Each wave has a ring of such tiles, K and V in turn.
+struct Q8Ring {
+    static constexpr int TILE_BYTES = 2176;  // 16 rows of 128 elements, 32 of 64
+    static constexpr int SLOT_BYTES = TILE_BYTES + 16;
+    // More than latency needs is in flight with six; a host has 64 KiB of LDS.
+#if defined(GPU_NVIDIA)
+    static constexpr int SLOTS = 6;
+#else
+    static constexpr int SLOTS = 3;
+#endif
+    static constexpr int BYTES = DECODE_WAVES * SLOTS * SLOT_BYTES;  // RING_BYTES in steps/attention.rs
+};
+
+// Four bytes from each of the places 4c and 16 + 4c of a block, or from any place 4c: words of a block whose rows begin at words. Blocks of
+// odd number begin between words.
+template <bool odd> DEVICE u32 block_word(const char* block, int c) {
+    if (odd) return ((const u32*)(block + 2))[c] ^ 0x80808080u;
+    const u32* words = (const u32*)block + c;
+    return funnel_right(words[0], words[1], 16) ^ 0x80808080u;
+}
+
+// DIM 64 or 128, both of d and d_v. The layout of lanes is that of attention_decode_mma; a lane has of each block of K the elements 4c … 4c + 3
+// and 16 + 4c …, of each block of V the elements 4r … 4r + 3.
+template <int DIM> DEVICE void attention_decode_mma_q8_0(const AttentionArgs& a, char* lds, float* wave_maxima, float* wave_sums) {
+    constexpr int TILE = 2048 / DIM, BLOCKS = DIM / 32, ROW = BLOCKS * Q8_0_BYTES, EIGHTS = TILE / 8, STEPS = TILE / 16;
+    constexpr int SLOTS = Q8Ring::SLOTS, SLOT = Q8Ring::SLOT_BYTES;
+    static_assert(TILE * ROW == Q8Ring::TILE_BYTES, "a tile");
+    static_assert(Q8Ring::BYTES >= 16 * Shared<DECODE_HEADS, DIM>::QUADS, "the waves' shares lie in the ring's place");
+    pdl_trigger();
+    bool waited = !a.early;
+    if (waited) pdl_wait();
+    Work w;
+    if (!work_of(a, w)) return;
+    const int wave = thread_id() / WAVE, lane = lane_id(), r = lane / 4, c = lane % 4;
+    const char* keys = a.k.ptr + w.kv_head * a.k.nb[2];
+    const char* values = a.v.ptr + w.kv_head * a.v.nb[2];
+    char* ring = lds + wave * SLOTS * SLOT;
+    const int first = w.begin + wave * TILE;
+
+    // Item 2t is the wave's tile t of K, 2t + 1 that of V. Nothing behind the cache's last position is read; what is before a head belongs to
+    // another or to nobody.
+    auto issue = [&](int item, int slot) {
+        int from = first + item / 2 * (DECODE_WAVES * TILE);
+        if (from < w.end) {
+            if (!waited && from + TILE >= w.seen_end) {
+                pdl_wait();
+                waited = true;
+            }
+            const char* head = item % 2 ? values : keys;
+            const char* begin = head + (i64)from * ROW;
+            const int before = (int)((u64)begin & 15);
+            const i64 left = head + (i64)a.positions * ROW - begin + before;
+#pragma unroll
+            for (int i = 0; i < (SLOT / 16 + WAVE - 1) / WAVE; i++) {
+                int at = (i * WAVE + lane) * 16;
+                if (at >= Q8Ring::TILE_BYTES + before || at >= left) break;
+                copy_async_part(ring + slot * SLOT + at, begin - before + at, left - at < 16 ? (int)(left - at) : 16);
+            }
+        }
+        commit_copies();
+    };
+    // A slot's rows.
+    auto rows_of = [&](int slot, const char* head, int from) { return ring + slot * SLOT + (int)((u64)(head + (i64)from * ROW) & 15); };
+#pragma unroll
+    for (int i = 0; i < SLOTS; i++) issue(i, i);
+    if (!waited) pdl_wait();
+    waited = true;
+
+    // Rows of Q: head r, and what its rounding lost.
+    u32 q[BLOCKS][2][4];
+    const char* query = a.q.ptr + (w.head + min_of(r, w.count - 1)) * a.q.nb[1] + w.token * a.q.nb[2] + c * 16;
+#pragma unroll
+    for (int b = 0; b < BLOCKS; b++) {
+        float factor = query_scale(a);
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            f32x4 x = *(const f32x4*)(query + b * 128 + i * 64);
+            float x0 = x.x * factor, x1 = x.y * factor, x2 = x.z * factor, x3 = x.w * factor;
+            u32 lo = Pair<half_t>::pack(x0, x1), hi = Pair<half_t>::pack(x2, x3);
+            f32x2 lo_f = Pair<half_t>::unpack(lo), hi_f = Pair<half_t>::unpack(hi);
+            q[b][i][0] = lo;
+            q[b][i][1] = Pair<half_t>::pack(x0 - lo_f.x, x1 - lo_f.y);
+            q[b][i][2] = hi;
+            q[b][i][3] = Pair<half_t>::pack(x2 - hi_f.x, x3 - hi_f.y);
+        }
+    }
+    // The unit of `acc`: the largest scale of V so far. It begins with the least scale that there is.
+    float acc[BLOCKS][4][4] = {}, max = NO_SCORE, sum = 0.0f, unit = 5.9604645e-8f;
+    int item = 0, slot = 0;
+    auto next = [&](int slot) { return slot + 1 < SLOTS ? slot + 1 : 0; };
+    for (int from = first; from < w.end; from += DECODE_WAVES * TILE) {
+        wait_copies<SLOTS - 1>();
+        sync_wave();
+        float scores[EIGHTS][2] = {};
+        const char* rows = rows_of(slot, keys, from);
+#pragma unroll
+        for (int e = 0; e < EIGHTS; e++) {
+            const char* mine = rows + (e * 8 + r) * ROW;
+            const char* columns = rows + (e * 8 + 2 * c) * ROW;
+#pragma unroll
+            for (int b = 0; b < BLOCKS; b++) {
+                float s[4] = {};
+#pragma unroll
+                for (int i = 0; i < 2; i++) {
+                    u32 x = b % 2 ? block_word<true>(mine + b * Q8_0_BYTES, c + 4 * i) : block_word<false>(mine + b * Q8_0_BYTES, c + 4 * i);
+                    Pair<half_t>::mma(s, q[b][i], halves_of_bytes<0>(x), halves_of_bytes<1>(x));
+                }
+#pragma unroll
+                for (int i = 0; i < 2; i++) {
+                    float d = half_bits_float(*(const u16*)(columns + i * ROW + b * Q8_0_BYTES));
+                    scores[e][i] = fma_f32(d, s[i] + s[i + 2], scores[e][i]);
+                }
+            }
+        }
+        sync_wave();
+        issue(item + SLOTS, slot);
+        slot = next(slot);
+        float above = max;
+#pragma unroll
+        for (int e = 0; e < EIGHTS; e++)
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                scores[e][i] = from + e * 8 + 2 * c + i < w.end ? capped(a, scores[e][i]) : NEG_INFINITY;
+                above = max_of(above, scores[e][i]);
+            }
+        above = max_of(above, shfl_xor(above, 1));
+        above = max_of(above, shfl_xor(above, 2));
+        float rescale = exp2_f32(max - above);
+        max = above;
+        sum *= rescale;
+
+        wait_copies<SLOTS - 1>();
+        sync_wave();
+        rows = rows_of(slot, values, from);
+        // Scales of this lane's positions of each 16: 2c, 2c + 1, 2c + 8, 2c + 9; of those that are not seen, 0.
+        float d[STEPS][4][BLOCKS], largest = unit;
+#pragma unroll
+        for (int s = 0; s < STEPS; s++)
+#pragma unroll
+            for (int p = 0; p < 4; p++) {
+                int j = s * 16 + 2 * c + p % 2 + p / 2 * 8;
+#pragma unroll
+                for (int b = 0; b < BLOCKS; b++) {
+                    float scale = half_bits_float(*(const u16*)(rows + j * ROW + b * Q8_0_BYTES));
+                    d[s][p][b] = from + j < w.end ? scale : 0.0f;
+                    largest = max_of(largest, d[s][p][b]);
+                }
+            }
+        largest = max_of(largest, shfl_xor(largest, 1));
+        largest = max_of(largest, shfl_xor(largest, 2));
+        float inverse = 1.0f / largest;
+        rescale *= unit * inverse;
+        unit = largest;
+#pragma unroll
+        for (int b = 0; b < BLOCKS; b++)
+#pragma unroll
+            for (int j = 0; j < 4; j++)
+#pragma unroll
+                for (int i = 0; i < 4; i++) acc[b][j][i] *= rescale;
+#pragma unroll
+        for (int s = 0; s < STEPS; s++) {
+            float p[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                p[i] = exp2_f32(scores[2 * s + i / 2][i % 2] - above);
+                sum += p[i];
+                p[i] *= inverse;
+            }
+#pragma unroll
+            for (int b = 0; b < BLOCKS; b++) {
+                u32 factor[4];
+#pragma unroll
+                for (int i = 0; i < 2; i++) {
+                    float p0 = p[2 * i] * d[s][2 * i][b], p1 = p[2 * i + 1] * d[s][2 * i + 1][b];
+                    factor[2 * i] = Pair<half_t>::pack(p0, p1);
+                    f32x2 rounded = Pair<half_t>::unpack(factor[2 * i]);
+                    factor[2 * i + 1] = Pair<half_t>::pack(p0 - rounded.x, p1 - rounded.y);
+                }
+                u32 x[4];
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    const char* block = rows + (s * 16 + 2 * c + i % 2 + i / 2 * 8) * ROW + b * Q8_0_BYTES;
+                    x[i] = b % 2 ? block_word<true>(block, r) : block_word<false>(block, r);
+                }
+                // Column r of product j is element 4r + j.
+                u32 lo[2] = {interleave<0>(x[0], x[1]), interleave<0>(x[2], x[3])};
+                u32 hi[2] = {interleave<1>(x[0], x[1]), interleave<1>(x[2], x[3])};
+                Pair<half_t>::mma(acc[b][0], factor, halves_of_bytes<0>(lo[0]), halves_of_bytes<0>(lo[1]));
+                Pair<half_t>::mma(acc[b][1], factor, halves_of_bytes<1>(lo[0]), halves_of_bytes<1>(lo[1]));
+                Pair<half_t>::mma(acc[b][2], factor, halves_of_bytes<0>(hi[0]), halves_of_bytes<0>(hi[1]));
+                Pair<half_t>::mma(acc[b][3], factor, halves_of_bytes<1>(hi[0]), halves_of_bytes<1>(hi[1]));
+            }
+        }
+        sync_wave();
+        issue(item + 1 + SLOTS, slot);
+        slot = next(slot);
+        item += 2;
+    }
+    sum += shfl_xor(sum, 1);
+    sum += shfl_xor(sum, 2);
+    // The ring is free when all waves are here.
+    wait_copies<0>();
+    sync_threads();
+    float* shared = (float*)lds;
+    if (r < w.count) {
+#pragma unroll
+        for (int b = 0; b < BLOCKS; b++) {
+            // Columns 2c and 2c + 1 of the four products: elements 8c … 8c + 7 of a block.
+            f32x4* out = (f32x4*)(shared + (wave * DECODE_HEADS + r) * DIM + b * 32 + c * 8);
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                auto x = [&](int j) { return (acc[b][j][i] + acc[b][j][i + 2]) * unit; };
+                out[i] = {x(0), x(1), x(2), x(3)};
+            }
+        }
+        wave_maxima[wave * DECODE_HEADS + r] = max;
+        wave_sums[wave * DECODE_HEADS + r] = sum;
+    }
+    finish<DECODE_HEADS, DIM>(a, w, shared, wave_maxima, wave_sums);
+}
+
+#define DECODE_MMA_Q8_0(DIM)                                                                   \
+    KERNEL(attention_decode_mma_q8_0_##DIM, DECODE_THREADS, (AttentionArgs a)) {               \
+        DYNAMIC_LDS(lds);                                                                      \
+        LDS(float, wave_maxima, DECODE_WAVES * DECODE_HEADS);                                  \
+        LDS(float, wave_sums, DECODE_WAVES * DECODE_HEADS);                                    \
+        attention_decode_mma_q8_0<DIM>(a, (char*)lds, wave_maxima, wave_sums);                 \
+    }
+DECODE_MMA_Q8_0(64)
+DECODE_MMA_Q8_0(128)
 
 #endif

@@ -2,11 +2,12 @@
 //
 // Grid (kv_heads, ⌈tokens · group / 64⌉), 128 threads. Rows are (token, query head of one kv head), tokens slow, so that heads share K and V;
 // a block makes 64 rows over all the positions that one of them sees, BLOCK at a time (FlashAttention-2; Dao 2023): S = Q Kᵀ, running maximum
-// and sum of each row in f32, O += P V. Q and P are rounded to the cache's type. The tiles of tokens that see most come first. Bound by the
+// and sum of each row in f32, O += P V. Q and P are rounded to the cache's type (f16 for q8_0). The tiles of tokens that see most come first. Bound by the
 // matrix units, at short contexts by latency.
 //
 // attention_prefill_mma_… (NVIDIA): a wave makes 16 rows, its Q, S and O in registers; the sums of S are the factor P in place. K and V come
 // through LDS by asynchronous copies: K of the next positions while O is made, V while S is made. LDS at most 34 KiB.
+// Blocks of q8_0 become f16 on their way there, d · q rounded once, by loads and stores: what is copied is as much work to widen.
 #include "common/attention.h"
 #include "common/mma.h"
 
@@ -29,7 +30,32 @@ template <int DIM, int count> DEVICE void copy_rows(char* to, const char* from, 
     }
 }
 
-template <class T, int DIM, int BLOCK> DEVICE void attention_prefill_mma(const AttentionArgs& a) {
+// From a cache of T to tiles of T, or of q8_0 to tiles of f16.
+template <class T, int DIM, int count> struct Rows {
+    static DEVICE_MEMBER void copy(char* to, const char* from, i64 pitch, int position, int last) {
+        copy_rows<DIM, count>(to, from, pitch, position, last);
+    }
+};
+template <int DIM, int count> struct Rows<q8_0_t, DIM, count> {
+    static DEVICE_MEMBER void copy(char* to, const char* from, i64 pitch, int position, int last) {
+        constexpr int PIECES = DIM / 8;
+#pragma unroll 1
+        for (int piece = thread_id(); piece < count * PIECES; piece += PREFILL_THREADS) {
+            int row = piece / PIECES, at = piece % PIECES * 8;
+            Eight<q8_0_t> e;
+            float x[8];
+            load8(e, from + min_of(position + row, last) * pitch + at / Q8_0_LEN * Q8_0_BYTES + 2 + at % Q8_0_LEN, at);
+            widen8(x, e);
+            u32 pairs[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) pairs[i] = Pair<half_t>::pack(scaled(e, x[2 * i]), scaled(e, x[2 * i + 1]));
+            *(u32x4*)(to + row * PITCH<DIM> + at * 2) = u32x4{pairs[0], pairs[1], pairs[2], pairs[3]};
+        }
+    }
+};
+
+// Tiles of T from a cache of C.
+template <class T, int DIM, int BLOCK, class C = T> DEVICE void attention_prefill_mma(const AttentionArgs& a) {
     constexpr int STEPS = DIM / 16, EIGHTS = BLOCK / 8, SIXTEENS = BLOCK / 16;
     pdl_trigger();
     LDS(u32x4, k_tile, BLOCK * PITCH<DIM> / 16);
@@ -76,7 +102,7 @@ template <class T, int DIM, int BLOCK> DEVICE void attention_prefill_mma(const A
 
     const char* keys = a.k.ptr + kv_head * a.k.nb[2];
     const char* values = a.v.ptr + kv_head * a.v.nb[2];
-    if (begin < until) copy_rows<DIM, BLOCK>((char*)k_tile, keys, a.k.nb[1], begin, until - 1);
+    if (begin < until) Rows<C, DIM, BLOCK>::copy((char*)k_tile, keys, a.k.nb[1], begin, until - 1);
     commit_copies();
 
     float out[DIM / 8][4] = {}, max[2] = {NO_SCORE, NO_SCORE}, sum[2] = {};
@@ -85,7 +111,7 @@ template <class T, int DIM, int BLOCK> DEVICE void attention_prefill_mma(const A
     const char* k_row = (const char*)k_tile + (lane / 16 * 8 + lane % 8) * PITCH<DIM> + lane / 8 % 2 * 16;
     const char* v_row = (const char*)v_tile + (lane / 8 % 2 * 8 + lane % 8) * PITCH<DIM> + lane / 16 * 16;
     for (int from = begin; from < until; from += BLOCK) {
-        copy_rows<DIM, BLOCK>((char*)v_tile, values, a.v.nb[1], from, until - 1);
+        Rows<C, DIM, BLOCK>::copy((char*)v_tile, values, a.v.nb[1], from, until - 1);
         commit_copies();
         wait_copies<1>();
         sync_threads();
@@ -103,7 +129,7 @@ template <class T, int DIM, int BLOCK> DEVICE void attention_prefill_mma(const A
                 }
         }
         sync_threads();
-        if (from + BLOCK < until) copy_rows<DIM, BLOCK>((char*)k_tile, keys, a.k.nb[1], from + BLOCK, until - 1);
+        if (from + BLOCK < until) Rows<C, DIM, BLOCK>::copy((char*)k_tile, keys, a.k.nb[1], from + BLOCK, until - 1);
         commit_copies();
         u32 p[SIXTEENS][4];
         if (active) {
@@ -181,6 +207,12 @@ PREFILL_MMA(f16_80, half_t, 80, 64)
 PREFILL_MMA(f16_96, half_t, 96, 64)
 PREFILL_MMA(f16_128, half_t, 128, 64)
 PREFILL_MMA(f16_256, half_t, 256, 16)
+#define PREFILL_MMA_Q8_0(DIM, BLOCK) \
+    KERNEL(attention_prefill_mma_q8_0_##DIM, PREFILL_THREADS, (AttentionArgs a)) { attention_prefill_mma<half_t, DIM, BLOCK, q8_0_t>(a); }
+PREFILL_MMA_Q8_0(64, 64)
+PREFILL_MMA_Q8_0(96, 64)
+PREFILL_MMA_Q8_0(128, 64)
+PREFILL_MMA_Q8_0(256, 16)
 PREFILL_MMA(bf16_64, bf16_t, 64, 64)
 PREFILL_MMA(bf16_128, bf16_t, 128, 64)
 PREFILL_MMA(bf16_256, bf16_t, 256, 16)

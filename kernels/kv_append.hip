@@ -1,4 +1,4 @@
-// Rows into a KV cache: state[:, slot[t], h] = x[:, h, t], rounded to the cache's type (f32, f16 or bf16).
+// Rows into a KV cache: state[:, slot[t], h] = x[:, h, t], rounded to the cache's type (f32, f16, bf16, or q8_0 where 32 divides d).
 // x f32 [d, heads, T] with any strides between heads. Grid (T, elements of a token / 256), 256 threads, no LDS. Bound by memory.
 #include "common/portable.h"
 #include "common/cache.h"
@@ -15,5 +15,11 @@ KERNEL(kv_append, 256, (View state, View x, const int* slots, int type, Fault* f
         return;
     }
     int head = i / d, j = i - head * d;
-    store_cached(at(state, 0, slot, head, 0), j, *f32_at(x, j, head, t, 0), type);
+    char* to = at(state, 0, slot, head, 0);
+    float value = *f32_at(x, j, head, t, 0);
+    if (type == CACHE_Q8_0) {
+        store_block(to, j, value);
+    } else {
+        store_cached(to, j, value, type);
+    }
 }

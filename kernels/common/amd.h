@@ -70,6 +70,8 @@ DEVICE int dot4(int a, int b, int c) {
     return __builtin_amdgcn_sdot4(a, b, c, false);
 #endif
 }
+// The low word of {hi, lo} >> bits, bits < 32.
+DEVICE u32 funnel_right(u32 lo, u32 hi, int bits) { return __builtin_amdgcn_alignbit(hi, lo, (u32)bits); }
 // Bytes of {hi, lo} (lo is bytes 0–3) chosen by the four selectors of `select`.
 DEVICE u32 byte_permute(u32 lo, u32 hi, u32 select) { return __builtin_amdgcn_perm(hi, lo, select); }
 

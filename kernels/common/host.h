@@ -109,6 +109,7 @@ DEVICE int dot4(int a, int b, int c) {
     for (int i = 0; i < 32; i += 8) c += (int)(i8)(a >> i) * (int)(i8)(b >> i);
     return c;
 }
+DEVICE u32 funnel_right(u32 lo, u32 hi, int bits) { return (u32)(((u64)hi << 32 | lo) >> bits); }
 DEVICE u32 byte_permute(u32 lo, u32 hi, u32 select) {
     u64 bytes = (u64)hi << 32 | lo;
     u32 out = 0;

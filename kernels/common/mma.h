@@ -81,6 +81,17 @@ template <int groups> DEVICE void wait_copies() {
 #endif
 }
 
+// The first `bytes` (at most 16) of 16 bytes from global memory to LDS, and zeros, as copy_async.
+DEVICE void copy_async_part(char* to, const char* from, int bytes) {
+#if defined(GPU_NVIDIA)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"((u32)__cvta_generic_to_shared(to)), "l"(from), "r"(bytes) : "memory");
+#else
+    u8 part[16] = {};
+    __builtin_memcpy(part, from, (u64)bytes);
+    *(u32x4*)to = *(const u32x4*)part;
+#endif
+}
+
 // Pairs of 16-bit floats: from two floats (to nearest even), to two floats, and c += A B.
 template <class T> struct Pair;
 
@@ -167,4 +178,34 @@ template <class T> struct Pair {
 };
 
 #endif
+
+// ---- signed bytes as halves, which hold them exactly ------------------------------------------------------------------------------
+
+// Two halves 1024 + 128 + q, with q + 128 in the lower bytes, as the halves q.
+DEVICE u32 signed_halves(u32 pair) {
+#if defined(GPU_NVIDIA)
+    u32 d;
+    asm("sub.f16x2 %0, %1, %2;" : "=r"(d) : "r"(pair), "r"(0x64806480u));
+    return d;
+#else
+    f32x2 x = Pair<half_t>::unpack(pair);
+    return Pair<half_t>::pack(x.x - 1152.0f, x.y - 1152.0f);
+#endif
+}
+// Bytes 2I and 2I + 1 of a word whose bytes are q + 128, as a pair.
+template <int I> DEVICE u32 halves_of_bytes(u32 biased) {
+#if defined(GPU_NVIDIA)
+    return signed_halves(__byte_perm(biased, 0x64646464u, I == 0 ? 0x4140u : 0x4342u));
+#else
+    return signed_halves(byte_permute(biased, 0x64646464u, I == 0 ? 0x04010400u : 0x04030402u));
+#endif
+}
+// Bytes of a and b in turn: (a0, b0, a1, b1), (a2, b2, a3, b3).
+template <int I> DEVICE u32 interleave(u32 a, u32 b) {
+#if defined(GPU_NVIDIA)
+    return __byte_perm(a, b, I == 0 ? 0x5140u : 0x7362u);
+#else
+    return byte_permute(a, b, I == 0 ? 0x05010400u : 0x07030602u);
+#endif
+}
 #endif

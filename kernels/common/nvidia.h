@@ -31,6 +31,7 @@ DEVICE int shfl_xor(int v, int mask) { return __shfl_xor_sync(0xffffffffu, v, ma
 DEVICE float shfl_xor(float v, int mask) { return __shfl_xor_sync(0xffffffffu, v, mask); }
 
 DEVICE int dot4(int a, int b, int c) { return __dp4a(a, b, c); }
+DEVICE u32 funnel_right(u32 lo, u32 hi, int bits) { return __funnelshift_r(lo, hi, bits); }
 DEVICE u32 byte_permute(u32 lo, u32 hi, u32 select) { return __byte_perm(lo, hi, select); }
 
 DEVICE float exp_f32(float x) { return __expf(x); }

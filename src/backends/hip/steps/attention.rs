@@ -16,6 +16,8 @@ const DECODE_HEADS: usize = 8;
 const SPLIT_POSITIONS: usize = 128;
 const MAX_SPLITS: usize = 256;
 const PREFILL_ROWS: usize = 64;
+/// LDS of attention_decode_mma_q8_0_…: `Q8Ring::BYTES` of attention_decode.hip on devices.
+const RING_BYTES: usize = 8 * 6 * 2192;
 
 /// `Strided` of `kernels/common/attention.h`.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
@@ -68,8 +70,10 @@ struct Shape {
     d: usize,
     d_v: usize,
     cache: DType,
-    /// Rows of all tensors are elements side by side at multiples of 16 bytes, and there is no mask.
+    /// Rows of all tensors are elements side by side at multiples of 16 bytes (blocks side by side), and there is no mask.
     aligned: bool,
+    /// The rows of a head of a cache of blocks follow each other without gaps, from a multiple of 4 bytes on.
+    packed: bool,
 }
 
 /// How an attention is computed.
@@ -96,12 +100,14 @@ fn variant(x: &Shape, matrix: Matrix) -> Variant {
     let tiles: &[usize] = match x.cache {
         DType::F16 => &[64, 80, 96, 128, 256],
         DType::Bf16 => &[64, 128, 256],
+        DType::Q8_0 => &[64, 96, 128, 256],
         _ => &[],
     };
     if square && x.tokens > DECODE_TOKENS && tiles.contains(&x.d) {
         return Variant::TilesMma;
     }
-    if square && x.cache != DType::F32 && (x.d == 64 || x.d == 128) {
+    let words = x.cache != DType::F32 && (x.cache != DType::Q8_0 || x.packed);
+    if square && words && (x.d == 64 || x.d == 128) {
         return Variant::LanesMma;
     }
     Variant::Lanes { width: narrow.next_power_of_two().max(64) }
@@ -143,10 +149,19 @@ pub(super) fn early(step: &Step, plan: &Plan) -> bool {
     plan.bounds.t == 1 && op.causal && lasts(start) && lasts(slot) && is_cache(k) && is_cache(v)
 }
 
-/// Whether rows are elements side by side at multiples of 16 bytes.
+/// Whether rows are elements side by side at multiples of 16 bytes, or blocks side by side.
 fn rows_of_16(x: &DeviceView) -> bool {
     let elements = x.view.nb[0] == x.dtype.block_bytes() as i64;
+    if x.dtype.block_len() > 1 {
+        return elements;
+    }
     elements && x.view.nb[1] % 16 == 0 && x.view.nb[2] % 16 == 0 && x.view.ptr.is_multiple_of(16)
+}
+
+/// Whether the rows of a head follow each other without gaps, from a multiple of 4 bytes on.
+fn rows_without_gaps(x: &DeviceView) -> bool {
+    let row = x.dtype.row_bytes(x.ne(0)).and_then(|n| i64::try_from(n).ok());
+    row == Some(x.view.nb[1]) && x.view.nb[1] % 4 == 0 && x.view.nb[2] % 4 == 0 && x.view.ptr.is_multiple_of(16)
 }
 
 /// The positions that a cache has room for; `filled` where its layout does not say.
@@ -180,10 +195,13 @@ fn attend(
 ) -> Result<(), String> {
     let (q, k, v, result) = (&s.operands[0], &s.operands[1], &s.operands[2], &s.results[0]);
     let (heads, kv_heads, tokens) = (q.ne(1), k.ne(2), q.ne(2));
-    if k.dtype != v.dtype || !matches!(k.dtype, DType::F32 | DType::F16 | DType::Bf16) {
-        return Err(format!("caches of {} and {}, which must be the same: f32, f16 or bf16", k.dtype, v.dtype));
+    if k.dtype != v.dtype || !matches!(k.dtype, DType::F32 | DType::F16 | DType::Bf16 | DType::Q8_0) {
+        return Err(format!("caches of {} and {}, which must be the same: f32, f16, bf16 or q8_0", k.dtype, v.dtype));
     }
     let (d, d_v) = (k.ne(0), v.ne(0));
+    if let Some(part) = [d, d_v].iter().find(|d| !d.is_multiple_of(k.dtype.block_len())) {
+        return Err(format!("a cache of {} with heads of {part} elements, which 32 must divide", k.dtype));
+    }
     if d.max(d_v) > 256 {
         return Err(format!("heads of {} elements, at most 256", d.max(d_v)));
     }
@@ -192,7 +210,8 @@ fn attend(
     }
     let group = heads / kv_heads;
     let aligned = mask.is_none() && [q, k, v, result].iter().all(|x| rows_of_16(x));
-    let shape = Shape { tokens, d, d_v, cache: k.dtype, aligned };
+    let packed = [k, v].iter().all(|x| rows_without_gaps(x));
+    let shape = Shape { tokens, d, d_v, cache: k.dtype, aligned, packed };
     let variant = variant(&shape, s.arch.matrix);
     // A captured launch must not change with the positions that are filled.
     let room = if op.causal { capacity(k).min(capacity(v)) } else { k.ne(1) };
@@ -222,6 +241,7 @@ fn attend(
         early: i32::from(s.early && tokens == 1),
         unused: 0,
     };
+    let mut lds = 0;
     let (kernel, grid, threads) = match variant {
         Variant::Plain => {
             let name = named(&PLAIN, k.dtype)?;
@@ -234,6 +254,9 @@ fn attend(
         }
         Variant::LanesMma => {
             let name = named(if d == 64 { &LANES_MMA_64 } else { &LANES_MMA_128 }, k.dtype)?;
+            if k.dtype == DType::Q8_0 {
+                lds = RING_BYTES;
+            }
             (Kernel { file: "attention_decode", name }, [splits, kv_heads * parts, tokens], 256)
         }
         Variant::TilesMma => {
@@ -242,19 +265,29 @@ fn attend(
             (Kernel { file: "attention_prefill", name }, [kv_heads, tiles, 1], 128)
         }
     };
-    out.add(kernel, grid, threads).arg(args);
+    out.add(kernel, grid, threads).lds(lds).arg(args);
     Ok(())
 }
 
 /// Names by the cache's type.
-type Names = [(DType, &'static str); 3];
+type Names = [(DType, &'static str); 4];
 
-const PLAIN: Names =
-    [(DType::F32, "attention_plain_f32"), (DType::F16, "attention_plain_f16"), (DType::Bf16, "attention_plain_bf16")];
-const LANES_MMA_64: [(DType, &str); 2] =
-    [(DType::F16, "attention_decode_mma_f16_64"), (DType::Bf16, "attention_decode_mma_bf16_64")];
-const LANES_MMA_128: [(DType, &str); 2] =
-    [(DType::F16, "attention_decode_mma_f16_128"), (DType::Bf16, "attention_decode_mma_bf16_128")];
+const PLAIN: Names = [
+    (DType::F32, "attention_plain_f32"),
+    (DType::F16, "attention_plain_f16"),
+    (DType::Bf16, "attention_plain_bf16"),
+    (DType::Q8_0, "attention_plain_q8_0"),
+];
+const LANES_MMA_64: [(DType, &str); 3] = [
+    (DType::F16, "attention_decode_mma_f16_64"),
+    (DType::Bf16, "attention_decode_mma_bf16_64"),
+    (DType::Q8_0, "attention_decode_mma_q8_0_64"),
+];
+const LANES_MMA_128: [(DType, &str); 3] = [
+    (DType::F16, "attention_decode_mma_f16_128"),
+    (DType::Bf16, "attention_decode_mma_bf16_128"),
+    (DType::Q8_0, "attention_decode_mma_q8_0_128"),
+];
 
 macro_rules! names {
     ($kernel:literal, $size:literal) => {
@@ -262,6 +295,7 @@ macro_rules! names {
             (DType::F32, concat!("attention_", $kernel, "_f32_", $size)),
             (DType::F16, concat!("attention_", $kernel, "_f16_", $size)),
             (DType::Bf16, concat!("attention_", $kernel, "_bf16_", $size)),
+            (DType::Q8_0, concat!("attention_", $kernel, "_q8_0_", $size)),
         ]
     };
 }
@@ -307,7 +341,7 @@ mod tests {
     use crate::graph::text::parse;
 
     fn shape(tokens: usize, d: usize, cache: DType) -> Shape {
-        Shape { tokens, d, d_v: d, cache, aligned: true }
+        Shape { tokens, d, d_v: d, cache, aligned: true, packed: true }
     }
 
     #[test]
@@ -325,6 +359,12 @@ mod tests {
             (Shape { d: 200, d_v: 136, ..x }, Matrix::Mma, Variant::Lanes { width: 256 }),
             (Shape { d: 100, d_v: 100, ..x }, Matrix::Mma, Variant::Plain),
             (Shape { aligned: false, ..x }, Matrix::Mma, Variant::Plain),
+            (Shape { cache: DType::Q8_0, ..x }, Matrix::Mma, Variant::LanesMma),
+            (Shape { cache: DType::Q8_0, packed: false, ..x }, Matrix::Mma, Variant::Lanes { width: 128 }),
+            (Shape { cache: DType::Q8_0, ..x }, Matrix::Wmma, Variant::Lanes { width: 128 }),
+            (Shape { cache: DType::Q8_0, ..shape(1, 256, x.cache) }, Matrix::Mma, Variant::Lanes { width: 256 }),
+            (Shape { cache: DType::Q8_0, packed: false, ..shape(9, 96, x.cache) }, Matrix::Mma, Variant::TilesMma),
+            (Shape { cache: DType::Q8_0, ..shape(9, 64, x.cache) }, Matrix::Mfma, Variant::Lanes { width: 64 }),
         ] {
             assert_eq!(variant(&shape, matrix), expected, "{shape:?} {matrix:?}");
         }
@@ -342,6 +382,32 @@ mod tests {
         assert_eq!(launches(3), launches(4000));
         let only = &launches(3).list[0];
         assert_eq!((only.kernel.name, only.grid, only.threads), ("attention_decode_f16_64_8", [32, 2, 1], 256));
+    }
+
+    #[test]
+    fn caches_of_blocks_are_read_where_blocks_lie_side_by_side_and_heads_are_whole_blocks() {
+        let op = Attention { scale: 0.125, causal: true, window: 0, softcap: 0.0 };
+        let launches = |d: usize, block: i64| {
+            let row = d.div_ceil(32) as i64 * block;
+            let cache = strided(DType::Q8_0, [d, 100, 2, 1], [block, row, row * 4096, 2 * row * 4096]);
+            let (q, ids) = (dense(DType::F32, [d, 8, 1, 1]), dense(DType::I32, [1, 1, 1, 1]));
+            step(&[q, cache, cache, ids, ids], &[q], |s, out| launches(&op, s, out))
+        };
+        let name = |d, block| launches(d, block).unwrap().list[0].kernel.name;
+        assert_eq!((name(96, 34), name(96, 36)), ("attention_decode_q8_0_128_4", "attention_plain_q8_0"));
+        let refused = launches(80, 34).unwrap_err();
+        assert!(refused.contains("q8_0") && refused.contains("80 elements"), "{refused}");
+    }
+
+    #[test]
+    fn rows_without_gaps_begin_at_words() {
+        let at = |d: usize, positions: i64, gap: i64| {
+            let row = DType::Q8_0.row_bytes(d).unwrap() as i64;
+            let head = (row + gap) * positions;
+            rows_without_gaps(&strided(DType::Q8_0, [d, 7, 2, 1], [34, row + gap, head, 2 * head]))
+        };
+        assert!(at(64, 11, 0) && at(128, 11, 0));
+        assert!(!at(96, 11, 0) && !at(128, 11, 8));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `kv_append`: an element a thread.
+//! `kv_append`: an element a thread; neighbouring lanes have the elements of a block.
 
 use super::{StepArgs, ids, rows_of_f32};
 use crate::backends::hip::launch::{Kernel, Launches};
@@ -38,6 +38,8 @@ pub(super) fn cache_type(state: &DeviceView) -> Result<i32, String> {
         DType::F32 => Ok(0),
         DType::F16 => Ok(1),
         DType::Bf16 => Ok(2),
+        DType::Q8_0 if state.ne(0).is_multiple_of(32) => Ok(3),
+        DType::Q8_0 => Err(format!("a cache of q8_0 with heads of {} elements, which 32 must divide", state.ne(0))),
         dtype => Err(format!("there is no cache of {dtype}")),
     }
 }
@@ -59,7 +61,22 @@ mod tests {
     }
 
     #[test]
-    fn quantized_caches_are_refused() {
-        assert!(cache_type(&dense(DType::Q8_0, [64, 4, 1, 1])).unwrap_err().contains("q8_0"));
+    fn caches_of_blocks_are_of_q8_0_with_whole_blocks() {
+        assert_eq!(cache_type(&dense(DType::Q8_0, [96, 4, 1, 1])), Ok(3));
+        let block = DType::Q8_0.block_bytes() as i64;
+        let refused = cache_type(&strided(DType::Q8_0, [80, 4, 1, 1], [block, 3 * block, 12 * block, 12 * block]));
+        assert!(refused.unwrap_err().contains("heads of 80 elements"));
+        for other in [DType::Q4_0, DType::Q5_1, DType::Q4K] {
+            let refused = cache_type(&dense(other, [256, 4, 1, 1])).unwrap_err();
+            assert!(refused.contains(&other.to_string()), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_cache_of_blocks_is_found_whole() {
+        let state = strided(DType::Q8_0, [64, 3, 8, 1], [34, 68, 68 * 512, 68 * 512 * 8]);
+        assert_eq!(cache(&state).unwrap().ne, [64, 512, 8, 1]);
+        let apart = strided(DType::Q8_0, [64, 3, 8, 1], [36, 72, 72 * 512, 72 * 512 * 8]);
+        assert!(cache(&apart).is_err());
     }
 }

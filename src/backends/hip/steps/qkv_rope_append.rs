@@ -73,6 +73,9 @@ pub(super) fn launches(op: &QkvRopeAppend, s: &StepArgs<'_>, out: &mut Launches)
     let (x, q) = (s.operands[0], s.results[0]);
     let tail = &s.operands[op.k_state()..];
     let types = [cache_type(&tail[0])?, cache_type(&tail[1])?];
+    if let Some(blocks) = tail[..2].iter().find(|state| state.dtype.block_len() > 1) {
+        return Err(format!("no wave has all elements of a block of {}, which rope_kv_append stores", blocks.dtype));
+    }
     let planes = |w: usize| s.weights.get(w).copied().flatten().and_then(|w| w.planes);
     let [Some(wq), Some(wk), Some(wv)] = [1, 2, 3].map(planes) else {
         return Err("its weights have no planes, which qkv_rope_append needs".to_string());
