@@ -448,6 +448,8 @@ fn caches_of_q8_0_are_shown_and_take_17_bytes_where_f16_takes_32() {
     let args = |kv_type| ["--phase", "decode", "--kv-type", kv_type];
     let kv = |kv_type| model.json(&args(kv_type))["bill"]["kv"].as_u64().unwrap();
     assert!(kv("q8_0") > 0 && kv("q8_0") * 32 == kv("f16") * 17);
+    let device = |kv_type| ["--phase", "decode", "--target", "gfx1100", "--kv-type", kv_type];
+    assert_eq!(model.json(&device("q8_0"))["bill"]["kv"].as_u64().unwrap(), kv("q8_0"));
     let text = model.text(&args("q8_0"));
     assert!(text.contains("cache_k.0 q8_0[64, S, 8]") && text.contains("cache_v.0 q8_0[64, S, 8]"), "{text}");
 }

@@ -42,11 +42,11 @@ fn largest(logits: &[f32]) -> u32 {
     (0..logits.len()).rev().max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap() as u32
 }
 
-fn compare(backend: &HipBackend, steps: usize) {
+fn compare(backend: &HipBackend, kv_type: DType, steps: usize) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/rocmforge-demo-q8_0.gguf");
     let source = Arc::new(File(Gguf::open(file).unwrap()));
     let bounds = Bounds { t: 1, s: 256, r: 1 };
-    let graph = build(source.0.header(), &GraphOptions { bounds, kv_type: DType::F16 }).unwrap();
+    let graph = build(source.0.header(), &GraphOptions { bounds, kv_type }).unwrap();
     let plan = plan(&graph, bounds, backend.target(), &PassOptions::default()).unwrap();
     let weights = backend.load(&plan.weights, source, &mut |_| true).unwrap();
     let make = || (backend.lower(&plan, &weights).unwrap(), backend.states(&plan).unwrap());
@@ -80,7 +80,7 @@ fn programs_of_two_threads_do_not_meet() {
         let backend = HipBackend::open_library(library).unwrap();
         std::thread::scope(|scope| {
             for _ in 0..2 {
-                scope.spawn(|| compare(&backend, 4));
+                scope.spawn(|| compare(&backend, DType::F16, 4));
             }
         });
     }
@@ -89,9 +89,13 @@ fn programs_of_two_threads_do_not_meet() {
 #[test]
 fn captured_steps_are_the_steps() {
     for library in support::emulator::libraries().into_iter().flatten() {
-        compare(&HipBackend::open_library(library).unwrap(), 12);
+        for kv_type in [DType::F16, DType::Q8_0] {
+            compare(&HipBackend::open_library(library).unwrap(), kv_type, 12);
+        }
     }
     if let Ok(backend) = HipBackend::open(None) {
-        compare(&backend, 200);
+        for kv_type in [DType::F16, DType::Q8_0] {
+            compare(&backend, kv_type, 200);
+        }
     }
 }

@@ -146,6 +146,7 @@ impl OpDef for Attention {
             case(plain.clone(), DType::Bf16, 64, 4, 1, 2, 140),
             case(plain.clone(), DType::Q8_0, 64, 14, 2, 1, 700).tolerance(Q8_0_TOLERANCE),
             case(plain.clone(), DType::Q8_0, 96, 4, 2, 20, 150).tolerance(Q8_0_TOLERANCE),
+            // Odd capacities: heads of the cache then begin at multiples of 4 and of 8 bytes.
             case(plain.clone(), DType::Q8_0, 128, 8, 2, 1, 701).tolerance(Q8_0_TOLERANCE),
             case(plain.clone(), DType::Q8_0, 64, 4, 4, 2, 333).tolerance(Q8_0_TOLERANCE),
             case(plain.clone(), DType::Q8_0, 128, 8, 1, 20, 200).tolerance(Q8_0_TOLERANCE),

@@ -93,6 +93,9 @@ impl OpDef for RopeKvAppend {
         let neox = |n_dims| Rope { mode: RopeMode::Neox, n_dims, ..rope.clone() };
         // An element at the middle between two bytes may go to either.
         let q8_0 = case(neox(32), DType::Q8_0, 32).tolerance(1.0 / 127.0);
-        vec![case(rope.clone(), DType::F32, 16), case(neox(8), DType::F16, 16), q8_0]
+        // Heads that rotate in part, in neighbouring pairs and in pairs that lie in two blocks.
+        let norm = case(rope.clone(), DType::Q8_0, 64).tolerance(1.0 / 127.0);
+        let apart = case(neox(80), DType::Q8_0, 96).tolerance(1.0 / 127.0);
+        vec![case(rope.clone(), DType::F32, 16), case(neox(8), DType::F16, 16), q8_0, norm, apart]
     }
 }
