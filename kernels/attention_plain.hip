@@ -30,7 +30,7 @@ template <class T> DEVICE void attention_plain(const AttentionArgs& a) {
         if (tid < count) {
             const char* key = keys + (i64)(from + tid) * a.k.nb[1];
             float dot = 0.0f;
-            for (int i = 0; i < a.d; i++) dot = fma_f32(query[i], Row<T>::value(key, i, a.k.nb[0]), dot);
+            for (int i = 0; i < a.d; i++) dot = fma_f32(query[i], Row<T>::value(key + Row<T>::place(i, a.k.nb[0]), i), dot);
             score = capped(a, dot);
             if (a.mask.ptr) score += LOG2E * *(const float*)(a.mask.ptr + (i64)(from + tid) * a.mask.nb[0] + t * a.mask.nb[1]);
         }
@@ -45,8 +45,8 @@ template <class T> DEVICE void attention_plain(const AttentionArgs& a) {
             int i = tid + n * PLAIN_THREADS;
             if (i >= a.d_v) break;
             acc[n] *= rescale;
-            const char* value = values + (i64)from * a.v.nb[1];
-            for (int j = 0; j < count; j++) acc[n] = fma_f32(powers[j], Row<T>::value(value + j * a.v.nb[1], i, a.v.nb[0]), acc[n]);
+            const char* value = values + (i64)from * a.v.nb[1] + Row<T>::place(i, a.v.nb[0]);
+            for (int j = 0; j < count; j++) acc[n] = fma_f32(powers[j], Row<T>::value(value + j * a.v.nb[1], i), acc[n]);
         }
         sync_threads();
     }

@@ -4,6 +4,7 @@
 mod support;
 
 use libloading::Library;
+use rocmforge::tensor::{DType, HostTensor};
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::path::Path;
 use std::ptr::{null, null_mut};
@@ -327,6 +328,72 @@ fn matrix_products_in_every_layout() {
                 let (row, col) = (i / 16 * strides[0], i % 16 * strides[1]);
                 let sum: f64 = (0..k).map(|k| f64::from(a[row + k]) * f64::from(b[col + k])).sum();
                 assert!((f64::from(v) - sum).abs() < 1e-3, "{file:?}, wave {}: element {i} is {v}, not {sum}", d.wave);
+            }
+        }
+    }
+}
+
+/// Attention of one token over blocks by matrix instructions, which backends launch on NVIDIA's devices only: two splits, a first position
+/// that is no multiple of a tile, and heads of the cache that begin at no multiple of 16 bytes.
+#[test]
+fn attention_over_blocks_by_matrix_instructions() {
+    let (heads, kv_heads, capacity, first, slot, scale) = (8usize, 2usize, 333usize, 5usize, 318usize, 0.125f32);
+    for d in devices().iter().filter(|d| d.wave == 32) {
+        for dim in [64, 128] {
+            let q = support::uniform(3, dim * heads);
+            let cache = |seed| {
+                // Magnitudes differ among positions and blocks, so that their scales do.
+                let mut x = support::uniform(seed, dim * capacity * kv_heads);
+                for (i, block) in x.chunks_mut(32).enumerate() {
+                    block.iter_mut().for_each(|x| *x *= [0.01, 1.0, 0.3, 20.0, 0.0][i % 5]);
+                }
+                HostTensor::quantized(DType::Q8_0, [dim, capacity, kv_heads, 1], &x).unwrap()
+            };
+            let (k, v) = (cache(4), cache(5));
+            let (dq, dk, dv) = (d.buffer(&q), d.buffer(&k.bytes()), d.buffer(&v.bytes()));
+            let (out, scratch) = (d.buffer(&vec![f32::NAN; dim * heads]), d.buffer(&vec![0u8; 1 << 16]));
+            let (start, slots) = (d.buffer(&[first as i32]), d.buffer(&[slot as i32]));
+            let row = DType::Q8_0.row_bytes(dim).unwrap();
+            let floats = [4, dim * 4, dim * heads * 4];
+            let blocks = [34, row, row * capacity];
+            let mut args = Vec::new();
+            for (p, nb) in [(dq, floats), (dk, blocks), (dv, blocks), (out, floats), (null_mut(), [0; 3])] {
+                args.extend(address(&p));
+                args.extend(nb.iter().flat_map(|n| (*n as i64).to_ne_bytes()));
+            }
+            args.extend([start, slots, scratch].iter().flat_map(address));
+            args.extend([scale, 0.0].iter().flat_map(|x: &f32| x.to_ne_bytes()));
+            let (causal, window, splits, parts, early) = (1, 0, 2, 1, 0);
+            let sizes = [heads, kv_heads, 1, dim, dim, causal, window, capacity, splits, parts, early, 0];
+            args.extend(sizes.iter().flat_map(|n| (*n as i32).to_ne_bytes()));
+            let function = d.function_of(c"host:attention_decode", &format!("attention_decode_mma_q8_0_{dim}"));
+            let ring = 8 * 3 * 2192;
+            d.check(d.launch_function(null_mut(), function, [splits as u32, kv_heads as u32, 1], 256, ring, &[&args]));
+            let found = d.read::<f32>(out, dim * heads);
+
+            let (k, v) = (k.f32s().unwrap(), v.f32s().unwrap());
+            let mut expected = vec![0.0f64; dim * heads];
+            for h in 0..heads {
+                let at = |j: usize| (h / (heads / kv_heads) * capacity + j) * dim;
+                let score = |j: usize| -> f64 {
+                    let products = (0..dim).map(|i| f64::from(q[h * dim + i]) * f64::from(k[at(j) + i]));
+                    products.sum::<f64>() * f64::from(scale)
+                };
+                let scores: Vec<f64> = (first..=slot).map(score).collect();
+                let most = scores.iter().copied().fold(f64::MIN, f64::max);
+                let total: f64 = scores.iter().map(|s| (s - most).exp()).sum();
+                for (s, j) in scores.iter().zip(first..) {
+                    for i in 0..dim {
+                        expected[h * dim + i] += (s - most).exp() / total * f64::from(v[at(j) + i]);
+                    }
+                }
+            }
+            let largest = expected.iter().fold(0.0f64, |m, x| m.max(x.abs()));
+            for (i, (f, e)) in found.iter().zip(&expected).enumerate() {
+                assert!((f64::from(*f) - e).abs() <= 1e-5 * largest, "{dim}, element {i}: {f}, expected {e}");
+            }
+            for p in [dq, dk, dv, out, scratch, start, slots] {
+                d.check(call!(d, hipFree, Pointer => p));
             }
         }
     }

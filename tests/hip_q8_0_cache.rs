@@ -13,7 +13,6 @@ use rocmforge::graph::passes::PassOptions;
 use rocmforge::graph::plan::{Plan, plan};
 use rocmforge::graph::{Graph, Value};
 use rocmforge::models::gguf::{Gguf, Header};
-use rocmforge::models::synthetic::Synthetic;
 use rocmforge::models::{Config, GraphOptions, build};
 use rocmforge::ops::{Cont, Dequantize, Input, KvAppend, State, TensorType};
 use rocmforge::tensor::{Bounds, DType, HostTensor, Shape};
@@ -22,6 +21,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use support::shapes::LLAMA_1B;
 
 fn devices() -> Vec<HipBackend> {
     let emulated = support::emulator::libraries().into_iter().flatten().map(|l| HipBackend::open_library(l).unwrap());
@@ -158,12 +158,12 @@ fn a_device_continues_as_the_cpu_does() {
 /// The fused kernel of Q, K and V is for caches of plain elements; plans over blocks append in a step of its own.
 #[test]
 fn plans_over_blocks_append_in_a_step_of_its_own_and_take_17_bytes_where_f16_takes_32() {
-    let data = Synthetic::new("tiny:Q4_K_M").unwrap();
-    let layers = Config::read(data.header()).unwrap().n_layer;
+    let header = Header::parse(&LLAMA_1B.header("model.gguf")).unwrap();
+    let layers = Config::read(&header).unwrap().n_layer;
     let bounds = Bounds { t: 1, s: 4096, r: 1 };
     for target in ["gfx1100", "gfx942", "sm_90"] {
         let plan = |kv_type| {
-            let graph = build(data.header(), &GraphOptions { bounds, kv_type }).unwrap();
+            let graph = build(&header, &GraphOptions { bounds, kv_type }).unwrap();
             plan(&graph, bounds, &HipTarget::of(target).unwrap(), &PassOptions::default()).unwrap()
         };
         let (halves, blocks) = (plan(DType::F16), plan(DType::Q8_0));

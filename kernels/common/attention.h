@@ -76,17 +76,14 @@ DEVICE float half_bits_float(u16 bits) {
     return half_to_float(h);
 }
 
-// Where element i of a row begins, if `step` bytes are between neighbours (between blocks), and its value.
+// How far element i is from the start of its row, if `step` bytes are between neighbours (between blocks), and its value there.
 template <class T> struct Row {
     static DEVICE_MEMBER i64 place(int i, i64 step) { return i * step; }
-    static DEVICE_MEMBER float value(const char* row, int i, i64 step) { return to_float(*(const T*)(row + i * step)); }
+    static DEVICE_MEMBER float value(const char* p, int) { return to_float(*(const T*)p); }
 };
 template <> struct Row<q8_0_t> {
     static DEVICE_MEMBER i64 place(int i, i64 step) { return i / Q8_0_LEN * step + 2 + i % Q8_0_LEN; }
-    static DEVICE_MEMBER float value(const char* row, int i, i64 step) {
-        const char* block = row + i / Q8_0_LEN * step;
-        return half_bits_float(*(const u16*)block) * (float)*(const i8*)(block + 2 + i % Q8_0_LEN);
-    }
+    static DEVICE_MEMBER float value(const char* p, int i) { return half_bits_float(*(const u16*)(p - 2 - i % Q8_0_LEN)) * (float)*(const i8*)p; }
 };
 
 // Eight neighbouring elements, the first `at` (a multiple of eight) of a row, loaded by 16 bytes; of q8_0 their bytes and their block's scale,
