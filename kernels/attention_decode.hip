@@ -1,15 +1,18 @@
-// attention of few tokens over a cache of 16-byte rows or of blocks of q8_0: out[:, h, t] = Σ_j softmax_j(cap(scale · q[:, h, t] · k[:, j, g])) v[:, j, g].
+// attention of few tokens: out[:, h, t] = Σ_j softmax_j(cap(scale · q[:, h, t] · k[:, j, g])) v[:, j, g], over a cache of 16-byte rows or of
+// blocks of q8_0.
 //
 // Grid (splits, kv_heads · parts, tokens), 256 threads. A block takes the query heads of one kv head (at most HEADS; `parts` blocks share
 // more) and one run of positions, so K and V are read once. How many splits have work follows from kv_slot, in device memory: the others
 // leave. Where `early` says that no kernel of the step writes them, the tables and all but the last positions are read before the kernels
 // before this one have ended (mma only). Each block writes its (max, sum, Σ p v) to scratch; the one that arrives last joins them in the
-// order of splits. With one split nothing is joined. Softmax in f32. LDS at most 34 KiB. Bound by the memory that K and V come from.
+// order of splits. With one split nothing is joined. Softmax in f32. LDS at most 34 KiB, of …_mma_q8_0_… 86 KiB. Bound by the memory that K
+// and V come from.
 //
 // attention_decode_…: groups of LANES lanes take a position each, a lane 8 of its elements.
 // attention_decode_mma_… (NVIDIA): Q Kᵀ and P V by matrix instructions that read K and V from global memory in the order in which they lie:
 // any order of k is right if both factors have it. The query heads are rows 0–7 of the 16; rows 8–15 hold what rounding Q and P to 16 bits
 // lost, so that products are as exact as f32's.
+// attention_decode_mma_q8_0_… (NVIDIA): the same over blocks, which come through LDS.
 #include "common/attention.h"
 #include "common/mma.h"
 
@@ -509,17 +512,16 @@ DECODE_MMA(bf16_128, bf16_t, 128)
 struct Q8Ring {
     static constexpr int TILE_BYTES = 2176;  // 16 rows of 128 elements, 32 of 64
     static constexpr int SLOT_BYTES = TILE_BYTES + 16;
-    // More than latency needs is in flight with six; a host has 64 KiB of LDS.
+    // As many as fit in the 99 KiB that a block may take on the smaller devices; a host has 64 KiB.
 #if defined(GPU_NVIDIA)
-    static constexpr int SLOTS = 6;
+    static constexpr int SLOTS = 5;
 #else
     static constexpr int SLOTS = 3;
 #endif
     static constexpr int BYTES = DECODE_WAVES * SLOTS * SLOT_BYTES;  // RING_BYTES in steps/attention.rs
 };
 
-// Four bytes from each of the places 4c and 16 + 4c of a block, or from any place 4c: words of a block whose rows begin at words. Blocks of
-// odd number begin between words.
+// Elements 4c … 4c + 3 of a block, each plus 128. Rows begin at words, so that blocks of odd number begin between two.
 template <bool odd> DEVICE u32 block_word(const char* block, int c) {
     if (odd) return ((const u32*)(block + 2))[c] ^ 0x80808080u;
     const u32* words = (const u32*)block + c;

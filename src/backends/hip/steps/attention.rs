@@ -16,8 +16,8 @@ const DECODE_HEADS: usize = 8;
 const SPLIT_POSITIONS: usize = 128;
 const MAX_SPLITS: usize = 256;
 const PREFILL_ROWS: usize = 64;
-/// LDS of attention_decode_mma_q8_0_…: `Q8Ring::BYTES` of attention_decode.hip on devices.
-const RING_BYTES: usize = 8 * 6 * 2192;
+/// Dynamic LDS of attention_decode_mma_q8_0_…: `Q8Ring::BYTES` of attention_decode.hip on devices.
+const RING_BYTES: usize = 8 * 5 * 2192;
 
 /// `Strided` of `kernels/common/attention.h`.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
@@ -72,8 +72,9 @@ struct Shape {
     cache: DType,
     /// Rows of all tensors are elements side by side at multiples of 16 bytes (blocks side by side), and there is no mask.
     aligned: bool,
-    /// The rows of a head of a cache of blocks follow each other without gaps, from a multiple of 4 bytes on.
-    packed: bool,
+    /// A cache of blocks may come through a ring in LDS: the rows of a head follow each other without gaps, from a multiple of 4 bytes on,
+    /// and a block may take as much.
+    ring: bool,
 }
 
 /// How an attention is computed.
@@ -106,7 +107,7 @@ fn variant(x: &Shape, matrix: Matrix) -> Variant {
     if square && x.tokens > DECODE_TOKENS && tiles.contains(&x.d) {
         return Variant::TilesMma;
     }
-    let words = x.cache != DType::F32 && (x.cache != DType::Q8_0 || x.packed);
+    let words = x.cache != DType::F32 && (x.cache != DType::Q8_0 || x.ring);
     if square && words && (x.d == 64 || x.d == 128) {
         return Variant::LanesMma;
     }
@@ -210,8 +211,8 @@ fn attend(
     }
     let group = heads / kv_heads;
     let aligned = mask.is_none() && [q, k, v, result].iter().all(|x| rows_of_16(x));
-    let packed = [k, v].iter().all(|x| rows_without_gaps(x));
-    let shape = Shape { tokens, d, d_v, cache: k.dtype, aligned, packed };
+    let ring = [k, v].iter().all(|x| rows_without_gaps(x)) && RING_BYTES + 1024 <= s.arch.lds;
+    let shape = Shape { tokens, d, d_v, cache: k.dtype, aligned, ring };
     let variant = variant(&shape, s.arch.matrix);
     // A captured launch must not change with the positions that are filled.
     let room = if op.causal { capacity(k).min(capacity(v)) } else { k.ne(1) };
@@ -341,7 +342,7 @@ mod tests {
     use crate::graph::text::parse;
 
     fn shape(tokens: usize, d: usize, cache: DType) -> Shape {
-        Shape { tokens, d, d_v: d, cache, aligned: true, packed: true }
+        Shape { tokens, d, d_v: d, cache, aligned: true, ring: true }
     }
 
     #[test]
@@ -360,10 +361,10 @@ mod tests {
             (Shape { d: 100, d_v: 100, ..x }, Matrix::Mma, Variant::Plain),
             (Shape { aligned: false, ..x }, Matrix::Mma, Variant::Plain),
             (Shape { cache: DType::Q8_0, ..x }, Matrix::Mma, Variant::LanesMma),
-            (Shape { cache: DType::Q8_0, packed: false, ..x }, Matrix::Mma, Variant::Lanes { width: 128 }),
+            (Shape { cache: DType::Q8_0, ring: false, ..x }, Matrix::Mma, Variant::Lanes { width: 128 }),
             (Shape { cache: DType::Q8_0, ..x }, Matrix::Wmma, Variant::Lanes { width: 128 }),
             (Shape { cache: DType::Q8_0, ..shape(1, 256, x.cache) }, Matrix::Mma, Variant::Lanes { width: 256 }),
-            (Shape { cache: DType::Q8_0, packed: false, ..shape(9, 96, x.cache) }, Matrix::Mma, Variant::TilesMma),
+            (Shape { cache: DType::Q8_0, ring: false, ..shape(9, 96, x.cache) }, Matrix::Mma, Variant::TilesMma),
             (Shape { cache: DType::Q8_0, ..shape(9, 64, x.cache) }, Matrix::Mfma, Variant::Lanes { width: 64 }),
         ] {
             assert_eq!(variant(&shape, matrix), expected, "{shape:?} {matrix:?}");
