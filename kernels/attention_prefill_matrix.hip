@@ -14,7 +14,7 @@
 //
 // A wave's iteration at d = 128 is 32 matrix instructions of 16×16×16 (1024 clocks of a SIMD on gfx11 and gfx90a, 512 on gfx12 and gfx942),
 // as many fragments of 512 bytes from LDS, 512 scores of softmax and 2048 products of O with a factor. RDNA's SIMDs issue one after the other:
-// bound by both together. On CDNA they overlap: bound by the matrix units on gfx90a, and by them and LDS about alike on gfx942.
+// bound by both together. On CDNA they overlap: bound by the matrix units on gfx90a, and by them, LDS and the other instructions about alike on gfx942.
 #include "common/attention.h"
 #include "common/matrix.h"
 
@@ -211,7 +211,14 @@ template <int DIM, int BLOCK, bool QUERY_LDS> DEVICE void attention_prefill_matr
 
 }  // namespace
 
-#define PREFILL_MATRIX(suffix, DIM, BLOCK, QUERY_LDS) \
+#if defined(GPU_AMD) && WAVE == 64
+// With two waves on a SIMD a wave has 256 registers: MFMA's operands are then not moved to accumulation registers and back.
+#define PREFILL_WAVES(name) extern "C" __attribute__((global, amdgpu_waves_per_eu(2))) void name(AttentionArgs a);
+#else
+#define PREFILL_WAVES(name)
+#endif
+#define PREFILL_MATRIX(suffix, DIM, BLOCK, QUERY_LDS)        \
+    PREFILL_WAVES(attention_prefill_matrix_##suffix)         \
     KERNEL(attention_prefill_matrix_##suffix, PREFILL_THREADS, (AttentionArgs a)) { attention_prefill_matrix<DIM, BLOCK, QUERY_LDS>(a); }
 PREFILL_MATRIX(f16_64, 64, 32, false)
 PREFILL_MATRIX(f16_80, 80, 32, false)
