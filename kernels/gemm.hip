@@ -9,7 +9,7 @@
 #if defined(GPU_NVIDIA)
 typedef GemmShape<128, 128, 64, 3, 2, 2> Large;
 typedef GemmShape<64, 64, 64, 3, 2, 2> Small;
-#elif defined(MATRIX_NONE) || defined(GPU_HOST)
+#elif defined(MATRIX_NONE)
 typedef GemmShape<64, 64, 32, 2, 2, 2> Large;
 typedef GemmShape<64, 64, 32, 2, 2, 2> Small;
 #else

@@ -29,7 +29,7 @@ macro_rules! call {
 
 fn devices() -> Vec<Device> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernels");
-    let sources = ["emulator", "matrix_host_layout", "matrix_wmma11", "matrix_mma", "matrix_none"];
+    let sources = ["emulator", "matrix_host_layout", "matrix_wmma11", "matrix_mma", "matrix_none", "attention_wmma11"];
     let sources = sources.map(|stem| folder.join(stem).with_extension("hip"));
     let sources: Vec<&Path> = sources.iter().map(|s| s.as_path()).collect();
     let Some(libraries) = support::emulator::build("hip-emulator-test", &sources) else { return Vec::new() };
@@ -393,6 +393,141 @@ fn attention_over_blocks_by_matrix_instructions() {
                 assert!((f64::from(*f) - e).abs() <= 1e-5 * largest, "{dim}, element {i}: {f}, expected {e}");
             }
             for p in [dq, dk, dv, out, scratch, start, slots] {
+                d.check(call!(d, hipFree, Pointer => p));
+            }
+        }
+    }
+}
+
+/// Attention of many tokens over a cache of f16 by tiles.
+struct Attention {
+    d: usize,
+    heads: usize,
+    kv_heads: usize,
+    /// What every token sees the start of, and the position of the first.
+    start: i32,
+    slot: i32,
+    tokens: usize,
+    window: i32,
+    scale: f32,
+    softcap: f32,
+}
+
+impl Attention {
+    const POSITIONS: usize = 160;
+
+    /// The positions that a token sees.
+    fn visible(&self, t: usize) -> std::ops::Range<usize> {
+        let end = self.slot as usize + t + 1;
+        let window = if self.window > 0 { end.saturating_sub(self.window as usize) } else { 0 };
+        window.max(self.start as usize)..end
+    }
+
+    /// By f64: `[d, heads, tokens]`.
+    fn reference(&self, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f64> {
+        let (d, mut out) = (self.d, Vec::new());
+        for (row, query) in q.chunks_exact(d).enumerate() {
+            let (t, head) = (row / self.heads, row % self.heads);
+            let cache = head * self.kv_heads / self.heads * Self::POSITIONS;
+            let score = |j: usize| {
+                let key = &k[(cache + j) * d..][..d];
+                let x = query.iter().zip(key).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+                let (x, cap) = (x * f64::from(self.scale), f64::from(self.softcap));
+                if cap > 0.0 { cap * (x / cap).tanh() } else { x }
+            };
+            let powers: Vec<f64> = self.visible(t).map(|j| score(j).exp()).collect();
+            let sum: f64 = powers.iter().sum();
+            out.extend((0..d).map(|i| {
+                let weighted = self.visible(t).zip(&powers).map(|(j, p)| p * f64::from(v[(cache + j) * d + i]));
+                weighted.sum::<f64>() / sum
+            }));
+        }
+        out
+    }
+
+    /// `AttentionArgs` of `kernels/common/attention.h`.
+    fn args(&self, [q, k, v, out, start, slot]: [&Pointer; 6]) -> Vec<u8> {
+        let (d, rows) = (self.d as i64, self.heads as i64);
+        let (activations, cache) = ([4, 4 * d, 4 * d * rows], [2, 2 * d, 2 * d * Self::POSITIONS as i64]);
+        let mut bytes = Vec::new();
+        for (pointer, strides) in [(q, activations), (k, cache), (v, cache), (out, activations)] {
+            bytes.extend(address(pointer));
+            strides.iter().for_each(|n| bytes.extend(n.to_ne_bytes()));
+        }
+        bytes.extend([0; 32]);
+        [start, slot].iter().for_each(|p| bytes.extend(address(p)));
+        bytes.extend([0; 8]);
+        [self.scale, self.softcap].iter().for_each(|x| bytes.extend(x.to_ne_bytes()));
+        let sizes = [self.heads, self.kv_heads, self.tokens, self.d, self.d].map(|n| n as i32);
+        sizes.iter().for_each(|n| bytes.extend(n.to_ne_bytes()));
+        let (causal, splits) = (1, 1);
+        let rest = [causal, self.window, Self::POSITIONS as i32, splits, 1, 0, 0];
+        rest.iter().for_each(|n| bytes.extend(n.to_ne_bytes()));
+        assert_eq!(bytes.len(), 240);
+        bytes
+    }
+}
+
+/// Tiles of attention in the layouts of gfx12 and CDNA, which the emulated devices have, and of gfx11. What the cache has behind the last
+/// token is NaN: it must not count. The bound is that of `backend_ops` for products of halves.
+#[test]
+fn attention_in_tiles_in_every_layout() {
+    let plain = |d, heads, kv_heads, slot, tokens| Attention {
+        d,
+        heads,
+        kv_heads,
+        start: 0,
+        slot,
+        tokens,
+        window: 0,
+        scale: 0.25,
+        softcap: 0.0,
+    };
+    let cases = [
+        plain(64, 2, 2, 0, 9),
+        plain(64, 14, 2, 120, 19),
+        plain(80, 4, 1, 30, 33),
+        plain(96, 3, 3, 63, 10),
+        plain(128, 8, 2, 5, 70),
+        plain(256, 4, 2, 65, 21),
+        Attention { window: 16, ..plain(128, 4, 2, 50, 40) },
+        Attention { window: 5, start: 70, ..plain(256, 2, 1, 72, 12) },
+        Attention { start: 37, softcap: 3.0, scale: 2.0, ..plain(64, 4, 2, 41, 13) },
+    ];
+    for d in devices() {
+        let files = [c"host:attention_prefill_matrix", c"host:attention_wmma11"];
+        for (file, case) in
+            files[..if d.wave == 32 { 2 } else { 1 }].iter().flat_map(|f| cases.iter().map(move |c| (f, c)))
+        {
+            let (cached, last) = (case.kv_heads * Attention::POSITIONS * case.d, case.slot as usize + case.tokens);
+            let q = support::uniform(1, case.tokens * case.heads * case.d);
+            let cache = |seed| -> Vec<f32> {
+                let values = support::uniform(seed, cached).into_iter().enumerate();
+                let there = |i: usize| i / case.d % Attention::POSITIONS < last;
+                values.map(|(i, x)| if there(i) { half::f16::from_f32(x).to_f32() } else { f32::NAN }).collect()
+            };
+            let (k, v) = (cache(2), cache(3));
+            let halves = |x: &[f32]| -> Vec<u16> { x.iter().map(|&x| half::f16::from_f32(x).to_bits()).collect() };
+            let slots: Vec<i32> = (0..case.tokens as i32).map(|t| case.slot + t).collect();
+            let (dq, dk, dv) = (d.buffer(&q), d.buffer(&halves(&k)), d.buffer(&halves(&v)));
+            let (out, start, slot) =
+                (d.buffer(&vec![f32::NAN; q.len()]), d.buffer(&vec![case.start; case.tokens]), d.buffer(&slots));
+            let function = d.function_of(file, &format!("attention_prefill_matrix_f16_{}", case.d));
+            let tiles = (case.tokens * case.heads / case.kv_heads).div_ceil(64) as u32;
+            let args = case.args([&dq, &dk, &dv, &out, &start, &slot]);
+            let grid = [case.kv_heads as u32, tiles, 1];
+            d.check(d.launch_function(null_mut(), function, grid, 4 * d.wave as u32, 0, &[&args]));
+            let expected = case.reference(&q, &k, &v);
+            let largest = expected.iter().fold(0f64, |m, x| m.max(x.abs()));
+            for (i, (found, expected)) in d.read::<f32>(out, q.len()).iter().zip(&expected).enumerate() {
+                let off = (f64::from(*found) - expected).abs();
+                let (size, tokens, wave) = (case.d, case.tokens, d.wave);
+                assert!(
+                    off <= largest / 1024.0,
+                    "{file:?}, wave {wave}, heads of {size}, {tokens} tokens: element {i} is {found}, not {expected}"
+                );
+            }
+            for p in [dq, dk, dv, out, start, slot] {
                 d.check(call!(d, hipFree, Pointer => p));
             }
         }

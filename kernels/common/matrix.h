@@ -4,6 +4,8 @@
 //   FragB b; b.load(p, stride);      columns of B: B[k][j] = p[j * stride + k]
 //   FragC c; c.fill(0); mma(c, a, b);              C[i][j] += Σ_k A[i][k] · B[k][j]
 //   c.for_each([&](int row, int col, float& v) { … });
+//   b.take(c);                       the rows of C as halves: B[k][j] = C[k][j]; with b.word(i, lo, hi), B[k(i)][j] = lo, B[k(i) + 1][j] = hi for
+//                                    this lane's column j, a way around memory (not in sm_80's layout, where C's columns lie across lanes)
 //
 // All lanes of a wave call these together, with the same p and stride. `p` and `stride` are multiples of 8 halves (16 bytes); rows 80 or 144
 // bytes apart do not collide in LDS banks. `load` reads any memory, `load_lds` only LDS (ldmatrix on NVIDIA). A fragment is a value: the
@@ -56,6 +58,25 @@ template <class Frag, int N> struct FragValues {
         for (int i = 0; i < N; i++) f(Frag::row(i), Frag::col(i), v[i]);
     }
 };
+
+// Two floats as halves, the lower one first.
+DEVICE u32 pair_of_floats(float lo, float hi) {
+    union {
+        half_t h[2];
+        u32 u;
+    } p;
+    p.h[0] = float_to_half(lo);
+    p.h[1] = float_to_half(hi);
+    return p.u;
+}
+// What lane_id() ^ 16 has.
+DEVICE u32 other_row(u32 v) {
+#if defined(GPU_AMD) && WAVE == 32
+    return (u32)__builtin_amdgcn_permlanex16(v, v, 0x76543210u, 0xfedcba98u, false, false);
+#else
+    return (u32)shfl_xor((int)v, 16);
+#endif
+}
 
 // ---- what lies where ------------------------------------------------------------------------------------------------------------
 
@@ -150,7 +171,6 @@ struct Frag {
     METHOD void load_lds(const half_t* p, int stride) { load(p, stride); }
 };
 typedef Frag FragA;
-typedef Frag FragB;
 struct FragC : FragValues<FragC, MATRIX_ROWS_LANE> {
     METHOD static int row(int i) {
 #if defined(MATRIX_WMMA11)
@@ -160,6 +180,27 @@ struct FragC : FragValues<FragC, MATRIX_ROWS_LANE> {
 #endif
     }
     METHOD static int col(int) { return lane_id() % 16; }
+};
+struct FragB : Frag {
+    static constexpr int WORDS = MATRIX_K_LANE / 2;
+    METHOD static int k(int i) { return lane_id() / 16 * (MATRIX_K_LANE % 16) + 2 * i; }
+    METHOD void word(int i, float lo, float hi) { r[i] = pair_of_floats(lo, hi); }
+    METHOD void take(const FragC& c) {
+#if defined(MATRIX_WMMA11)
+        // This half of the wave has the even rows, or the odd ones.
+        const bool odd = lane_id() / 16 == 1;
+        const u32 first = odd ? 0x01000504u : 0x05040100u, second = odd ? 0x03020706u : 0x07060302u;
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const u32 own = pair_of_floats(c.v[2 * i], c.v[2 * i + 1]), other = other_row(own);
+            r[2 * i] = byte_permute(own, other, first);
+            r[2 * i + 1] = byte_permute(own, other, second);
+        }
+#else
+#pragma unroll
+        for (int i = 0; i < WORDS; i++) r[i] = pair_of_floats(c.v[2 * i], c.v[2 * i + 1]);
+#endif
+    }
 };
 DEVICE void mma(FragC& c, const FragA& a, const FragB& b) {
 #if defined(GPU_AMD)

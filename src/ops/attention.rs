@@ -159,6 +159,29 @@ impl OpDef for Attention {
             case(Attention { softcap: 3.0, scale: 2.0, ..plain.clone() }, DType::F32, 32, 4, 2, 7, 64),
             case(Attention { causal: false, ..plain.clone() }, DType::F32, 32, 4, 2, 7, 64),
         ];
+        // Many tokens over f16, which devices with matrix units attend to in tiles of 64 rows and 16 or 32 positions.
+        cases.extend([
+            case(plain.clone(), DType::F16, 64, 4, 2, 9, 9),
+            case(plain.clone(), DType::F16, 64, 14, 2, 19, 141),
+            case(plain.clone(), DType::F16, 96, 3, 3, 33, 33),
+            case(plain.clone(), DType::F16, 256, 4, 2, 21, 85),
+            case(Attention { window: 16, ..plain.clone() }, DType::F16, 128, 4, 2, 40, 90),
+            case(Attention { window: 7, ..plain.clone() }, DType::F16, 256, 2, 1, 45, 45),
+            case(Attention { softcap: 3.0, scale: 2.0, ..plain.clone() }, DType::F16, 80, 4, 1, 17, 64),
+            case(Attention { softcap: 3.0, window: 40, ..plain.clone() }, DType::F16, 64, 2, 2, 70, 130),
+            case(Attention { causal: false, ..plain.clone() }, DType::F16, 64, 4, 2, 11, 47),
+        ]);
+        // A sequence that starts amid the cache; two that do not meet in one tile; and a token that sees nothing.
+        let slots = |from: i32, n: i32| (from..from + n).collect::<Vec<i32>>();
+        let sequences = |start: Vec<i32>, slot: Vec<i32>, d: usize, len: usize| {
+            let mut case = case(plain.clone(), DType::F16, d, 4, 2, slot.len(), len);
+            case.operands[3] = Operand::i32(&[t], &start);
+            case.operands[4] = Operand::i32(&[t], &slot);
+            case
+        };
+        cases.push(sequences(vec![37; 13], slots(41, 13), 128, 100));
+        cases.push(sequences([[0; 9], [83; 9]].concat(), [slots(20, 9), slots(90, 9)].concat(), 64, 99));
+        cases.push(sequences([vec![0; 4], vec![60], vec![0; 5]].concat(), slots(50, 10), 96, 64));
         // Two sequences in one step.
         let mut two = case(plain, DType::F16, 16, 2, 1, 4, 96);
         two.operands[3] = Operand::i32(&[t], &[0, 0, 70, 70]);

@@ -43,9 +43,9 @@ impl Arch {
             "gfx950" => (64, 256, 64 << 10, Matrix::Mfma),
             "sm_80" => (32, 108, 160 << 10, Matrix::Mma),
             "sm_90" => (32, 132, 224 << 10, Matrix::Mma),
-            // The emulator of `kernels/host/`.
-            "host32" => (32, 4, 64 << 10, Matrix::None),
-            "host64" => (64, 4, 64 << 10, Matrix::None),
+            // The emulator of `kernels/host/`, with the matrix instructions of gfx12 and of CDNA (`kernels/common/matrix.h`).
+            "host32" => (32, 4, 64 << 10, Matrix::Wmma),
+            "host64" => (64, 4, 64 << 10, Matrix::Mfma),
             _ => return None,
         };
         Some(Arch { name: name.to_string(), wave, units, lds, matrix, blas: false })

@@ -11,7 +11,8 @@ use bytemuck::{Pod, Zeroable};
 
 /// Up to so many tokens the positions of a token are shared among blocks.
 const DECODE_TOKENS: usize = 8;
-/// `DECODE_HEADS`, `SPLIT_POSITIONS`, `MAX_SPLITS` of attention_decode.hip, `PREFILL_ROWS` of attention_prefill.hip.
+/// `DECODE_HEADS`, `SPLIT_POSITIONS`, `MAX_SPLITS` of attention_decode.hip, `PREFILL_ROWS` of attention_prefill.hip
+/// and attention_prefill_matrix.hip.
 const DECODE_HEADS: usize = 8;
 const SPLIT_POSITIONS: usize = 128;
 const MAX_SPLITS: usize = 256;
@@ -88,6 +89,8 @@ enum Variant {
     LanesMma,
     /// Tiles of tokens by `mma.sync`.
     TilesMma,
+    /// Tiles of tokens by WMMA or MFMA.
+    TilesMatrix,
 }
 
 /// The kernel for a shape.
@@ -97,18 +100,18 @@ fn variant(x: &Shape, matrix: Matrix) -> Variant {
     if !x.aligned || !eights || narrow > 256 {
         return Variant::Plain;
     }
-    let square = x.d == x.d_v && matrix == Matrix::Mma;
-    let tiles: &[usize] = match x.cache {
-        DType::F16 => &[64, 80, 96, 128, 256],
-        DType::Bf16 => &[64, 128, 256],
-        DType::Q8_0 => &[64, 96, 128, 256],
+    let square = x.d == x.d_v;
+    let tiles: &[usize] = match (x.cache, matrix) {
+        (DType::F16, Matrix::Mma | Matrix::Wmma | Matrix::Mfma) => &[64, 80, 96, 128, 256],
+        (DType::Bf16, Matrix::Mma) => &[64, 128, 256],
+        (DType::Q8_0, Matrix::Mma) => &[64, 96, 128, 256],
         _ => &[],
     };
     if square && x.tokens > DECODE_TOKENS && tiles.contains(&x.d) {
-        return Variant::TilesMma;
+        return if matrix == Matrix::Mma { Variant::TilesMma } else { Variant::TilesMatrix };
     }
     let words = x.cache != DType::F32 && (x.cache != DType::Q8_0 || x.ring);
-    if square && words && (x.d == 64 || x.d == 128) {
+    if square && matrix == Matrix::Mma && words && (x.d == 64 || x.d == 128) {
         return Variant::LanesMma;
     }
     Variant::Lanes { width: narrow.next_power_of_two().max(64) }
@@ -265,6 +268,11 @@ fn attend(
             let tiles = (tokens * group).div_ceil(PREFILL_ROWS);
             (Kernel { file: "attention_prefill", name }, [kv_heads, tiles, 1], 128)
         }
+        Variant::TilesMatrix => {
+            let name = tiles_matrix_kernel(d)?;
+            let tiles = (tokens * group).div_ceil(PREFILL_ROWS);
+            (Kernel { file: "attention_prefill_matrix", name }, [kv_heads, tiles, 1], 4 * s.arch.wave as u32)
+        }
     };
     out.add(kernel, grid, threads).lds(lds).arg(args);
     Ok(())
@@ -332,6 +340,19 @@ fn tiles_mma_kernel(cache: DType, d: usize) -> Result<&'static str, String> {
     named(&found.ok_or_else(|| format!("heads of {d} elements"))?.1, cache)
 }
 
+const TILES_MATRIX: [(usize, &str); 5] = [
+    (64, "attention_prefill_matrix_f16_64"),
+    (80, "attention_prefill_matrix_f16_80"),
+    (96, "attention_prefill_matrix_f16_96"),
+    (128, "attention_prefill_matrix_f16_128"),
+    (256, "attention_prefill_matrix_f16_256"),
+];
+
+fn tiles_matrix_kernel(d: usize) -> Result<&'static str, String> {
+    let found = TILES_MATRIX.iter().find(|(size, _)| *size == d);
+    found.map(|(_, name)| *name).ok_or_else(|| format!("heads of {d} elements"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::{dense, step, strided};
@@ -354,6 +375,16 @@ mod tests {
             (Shape { tokens: 9, ..x }, Matrix::Mma, Variant::TilesMma),
             (Shape { tokens: 9, cache: DType::F32, ..x }, Matrix::Mma, Variant::Lanes { width: 128 }),
             (Shape { tokens: 9, d: 72, d_v: 72, ..x }, Matrix::Mma, Variant::Lanes { width: 128 }),
+            (Shape { tokens: 9, cache: DType::Bf16, ..x }, Matrix::Mma, Variant::TilesMma),
+            (Shape { tokens: 9, ..x }, Matrix::Wmma, Variant::TilesMatrix),
+            (Shape { tokens: 512, d: 80, d_v: 80, ..x }, Matrix::Mfma, Variant::TilesMatrix),
+            (Shape { tokens: 8, ..x }, Matrix::Mfma, Variant::Lanes { width: 128 }),
+            (Shape { tokens: 9, ..x }, Matrix::None, Variant::Lanes { width: 128 }),
+            (Shape { tokens: 9, d_v: 64, ..x }, Matrix::Wmma, Variant::Lanes { width: 128 }),
+            (Shape { tokens: 9, d: 72, d_v: 72, ..x }, Matrix::Mfma, Variant::Lanes { width: 128 }),
+            (Shape { tokens: 9, cache: DType::Bf16, ..x }, Matrix::Wmma, Variant::Lanes { width: 128 }),
+            (Shape { tokens: 9, cache: DType::F32, ..x }, Matrix::Mfma, Variant::Lanes { width: 128 }),
+            (Shape { tokens: 9, aligned: false, ..x }, Matrix::Wmma, Variant::Plain),
             (Shape { tokens: 9, cache: DType::Bf16, ..x }, Matrix::None, Variant::Lanes { width: 128 }),
             (Shape { d_v: 64, ..x }, Matrix::Mma, Variant::Lanes { width: 128 }),
             (Shape { d: 32, d_v: 32, ..x }, Matrix::Mma, Variant::Lanes { width: 64 }),
@@ -369,6 +400,20 @@ mod tests {
         ] {
             assert_eq!(variant(&shape, matrix), expected, "{shape:?} {matrix:?}");
         }
+    }
+
+    #[test]
+    fn tiles_are_64_rows_of_tokens_and_heads() {
+        let op = Attention { scale: 0.125, causal: true, window: 0, softcap: 0.0 };
+        let (cache, q) = (dense(DType::F16, [64, 200, 2, 1]), dense(DType::F32, [64, 14, 19, 1]));
+        let ids = dense(DType::I32, [19, 1, 1, 1]);
+        let launches = step(&[q, cache, cache, ids, ids], &[q], |s, out| launches(&op, s, out)).unwrap();
+        let only = &launches.list[0];
+        // 19 tokens of 7 heads.
+        assert_eq!(
+            (only.kernel.file, only.kernel.name, only.grid, only.threads),
+            ("attention_prefill_matrix", "attention_prefill_matrix_f16_64", [2, 3, 1], 128)
+        );
     }
 
     #[test]
