@@ -2,7 +2,7 @@
 //! they stand.
 
 use super::BLOCK;
-use super::unit::Unit;
+use super::unit::{Fetch, Unit, lines_a_step};
 use crate::backends::cpu::simd::lanes::{LANES, Simd};
 use crate::tensor::DType;
 
@@ -26,11 +26,17 @@ pub(super) unsafe trait Cache: Copy + 'static {
     /// Rows have `d` elements; the scratch is the unit's.
     unsafe fn turn_keys<S: Simd>(s: S, unit: &Unit<'_, Self>, rows: &[*const u8; LANES], column: usize);
 
-    /// Scores of `N` rows of queries against `V` vectors of positions from place `column` of the block on.
+    /// Scores of `N` rows of queries against `V` vectors of positions from place `column` of the block on; meanwhile `next` is asked for.
     ///
     /// # Safety
     /// The rows exist; keys and queries are in the scratch.
-    unsafe fn scores<S: Simd, const N: usize, const V: usize>(s: S, unit: &Unit<'_, Self>, row: usize, column: usize);
+    unsafe fn scores<S: Simd, const N: usize, const V: usize>(
+        s: S,
+        unit: &Unit<'_, Self>,
+        row: usize,
+        column: usize,
+        next: &mut Fetch,
+    );
 
     /// Sixteen elements of a row from element `i` on, not yet scaled; where `PART` those up to the row's `n`, then zeros.
     ///
@@ -69,13 +75,16 @@ unsafe fn float_scores<S: Simd, C: FloatKeys, const N: usize, const V: usize>(
     unit: &Unit<'_, C>,
     row: usize,
     column: usize,
+    next: &mut Fetch,
 ) {
+    let mut fetch = *next;
     let d = unit.args.d;
     let mut acc = [[s.splat(0.0); V]; N];
     // SAFETY: rows row .. row + N exist in queries and scores, and d elements of BLOCK keys.
     unsafe {
         let (keys, q) = (unit.keys(), unit.query(row));
         for i in 0..d {
+            fetch.lines(s, lines_a_step(V, C::DTYPE.block_bytes()));
             let mut k = [s.splat(0.0); V];
             for (v, k) in k.iter_mut().enumerate() {
                 *k = C::key(s, keys, i * BLOCK + column + v * LANES);
@@ -89,6 +98,7 @@ unsafe fn float_scores<S: Simd, C: FloatKeys, const N: usize, const V: usize>(
         }
         unit.put_scores(s, row, column, &acc);
     }
+    *next = fetch;
 }
 
 // SAFETY: the turned keys are f32 [d][BLOCK].
@@ -120,9 +130,15 @@ unsafe impl Cache for Single {
     }
 
     #[inline(always)]
-    unsafe fn scores<S: Simd, const N: usize, const V: usize>(s: S, unit: &Unit<'_, Self>, row: usize, column: usize) {
+    unsafe fn scores<S: Simd, const N: usize, const V: usize>(
+        s: S,
+        unit: &Unit<'_, Self>,
+        row: usize,
+        column: usize,
+        next: &mut Fetch,
+    ) {
         // SAFETY: the caller's promise.
-        unsafe { float_scores::<S, Self, N, V>(s, unit, row, column) }
+        unsafe { float_scores::<S, Self, N, V>(s, unit, row, column, next) }
     }
 
     #[inline(always)]
@@ -174,9 +190,15 @@ unsafe impl<const BRAIN: bool> Cache for Half<BRAIN> {
     }
 
     #[inline(always)]
-    unsafe fn scores<S: Simd, const N: usize, const V: usize>(s: S, unit: &Unit<'_, Self>, row: usize, column: usize) {
+    unsafe fn scores<S: Simd, const N: usize, const V: usize>(
+        s: S,
+        unit: &Unit<'_, Self>,
+        row: usize,
+        column: usize,
+        next: &mut Fetch,
+    ) {
         // SAFETY: the caller's promise.
-        unsafe { float_scores::<S, Self, N, V>(s, unit, row, column) }
+        unsafe { float_scores::<S, Self, N, V>(s, unit, row, column, next) }
     }
 
     #[inline(always)]
@@ -229,8 +251,14 @@ unsafe impl Cache for Bytes {
     }
 
     #[inline(always)]
-    unsafe fn scores<S: Simd, const N: usize, const V: usize>(s: S, unit: &Unit<'_, Self>, row: usize, column: usize) {
-        let d = unit.args.d;
+    unsafe fn scores<S: Simd, const N: usize, const V: usize>(
+        s: S,
+        unit: &Unit<'_, Self>,
+        row: usize,
+        column: usize,
+        next: &mut Fetch,
+    ) {
+        let (d, mut fetch) = (unit.args.d, *next);
         let mut acc = [[s.splat(0.0); V]; N];
         // SAFETY: rows row .. row + N exist in queries and scores, and d elements of BLOCK keys.
         unsafe {
@@ -239,6 +267,8 @@ unsafe impl Cache for Bytes {
             for b in 0..d / SCALED {
                 let mut sums = [[s.splat_i(0); V]; N];
                 for i in b * SCALED / 2..(b + 1) * SCALED / 2 {
+                    // A step is two elements.
+                    fetch.lines(s, lines_a_step(V, 2));
                     let mut k = [s.splat_i(0); V];
                     for (v, k) in k.iter_mut().enumerate() {
                         *k = s.load_i8_pairs(keys.add(2 * (i * BLOCK + v * LANES)));
@@ -260,6 +290,7 @@ unsafe impl Cache for Bytes {
             }
             unit.put_scores(s, row, column, &acc);
         }
+        *next = fetch;
     }
 
     #[inline(always)]

@@ -52,28 +52,27 @@ unsafe fn attend<C: Cache, S: Simd>(s: S, unit: &Unit<'_, C>, block: usize) {
                     loaded = true;
                 }
                 let rows = t * group..next * group;
-                let each = BLOCK.div_ceil(rows.len().div_ceil(S::ROWS));
                 let columns = seen.start / LANES..seen.end.div_ceil(LANES);
-                let mut scores = Scores { unit, next: fetch(unit, false, block, each) };
+                let mut scores = Scores { unit, next: fetch(unit, false, block + BLOCK) };
                 cover(s, &mut scores, rows.clone(), columns);
                 for row in rows.clone() {
                     unit.weigh(s, row, seen.start, seen.end);
                 }
-                unit.add_values(s, rows, block, seen, fetch(unit, true, block + BLOCK, each));
+                unit.add_values(s, rows, block, seen, fetch(unit, true, block + 2 * BLOCK));
             }
             t = next;
         }
     }
 }
 
-/// The keys or values of the block at `block`, to be asked for `each` at a time.
+/// The keys or values of the block at `block`, to be asked for ahead.
 #[inline(always)]
-fn fetch<C: Cache>(unit: &Unit<'_, C>, keys: bool, block: usize, each: usize) -> Fetch {
+fn fetch<C: Cache>(unit: &Unit<'_, C>, keys: bool, block: usize) -> Fetch {
     let a = unit.args;
     let rows = unit.seen_to.saturating_sub(block).min(BLOCK);
     let (at, strides, n) = if keys { (a.k, a.k_strides, a.d) } else { (a.v, a.v_strides, a.d_v) };
     let at = at.wrapping_add(unit.kv_head * strides[1] + block * strides[0]);
-    Fetch { at, stride: strides[0], bytes: n / C::DTYPE.block_len() * C::DTYPE.block_bytes(), rows, each }
+    Fetch::new(at, rows, n / C::DTYPE.block_len() * C::DTYPE.block_bytes(), strides[0])
 }
 
 /// What the unit's token `t` sees of a block, relative to it.

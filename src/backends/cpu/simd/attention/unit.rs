@@ -319,28 +319,48 @@ impl<'a, C: Cache> Unit<'a, C> {
     }
 }
 
-/// Rows of memory that are asked for while something else is computed.
+/// Rows of memory that are asked for line by line while something else is computed: many at once would wait for each other.
 #[derive(Clone, Copy)]
 pub(super) struct Fetch {
-    pub(super) at: *const u8,
-    pub(super) stride: usize,
-    pub(super) bytes: usize,
-    pub(super) rows: usize,
-    /// Rows to ask for at a time.
-    pub(super) each: usize,
+    at: *const u8,
+    /// Bytes of a row that have been asked for.
+    done: usize,
+    bytes: usize,
+    stride: usize,
+    rows: usize,
 }
 
 impl Fetch {
+    /// `rows` rows of `bytes` bytes.
     #[inline(always)]
-    fn some<S: Simd>(&mut self, s: S) {
-        for _ in 0..self.each.min(self.rows) {
-            for i in (0..self.bytes).step_by(64) {
-                s.prefetch(self.at.wrapping_add(i));
+    pub(super) fn new(at: *const u8, rows: usize, bytes: usize, stride: usize) -> Fetch {
+        // Rows without gaps are one.
+        let (rows, bytes) = if bytes == stride { (rows.min(1), rows * bytes) } else { (rows, bytes) };
+        Fetch { at, done: 0, bytes, stride, rows }
+    }
+
+    /// Asks for the next `N` lines.
+    #[inline(always)]
+    pub(super) fn lines<S: Simd>(&mut self, s: S, n: usize) {
+        for _ in 0..n {
+            if self.rows == 0 {
+                return;
             }
-            self.at = self.at.wrapping_add(self.stride);
-            self.rows -= 1;
+            s.prefetch(self.at.wrapping_add(self.done));
+            self.done += 64;
+            if self.done >= self.bytes {
+                self.done = 0;
+                self.at = self.at.wrapping_add(self.stride);
+                self.rows -= 1;
+            }
         }
     }
+}
+
+/// Lines to ask for with each of the steps of a tile that has `v` vectors, so that one row of tiles asks for a whole block.
+#[inline(always)]
+pub(super) const fn lines_a_step(v: usize, element_bytes: usize) -> usize {
+    if v * element_bytes <= 4 { 1 } else { v * element_bytes / 4 }
 }
 
 /// Work on `N` rows and `V` vectors at a time.
@@ -356,8 +376,14 @@ pub(super) unsafe fn cover<S: Simd, T: Tile>(s: S, work: &mut T, rows: Range<usi
     let mut row = rows.start;
     while row < rows.end {
         let left = rows.end - row;
-        // Fours and twos keep the multipliers busy; a single row or three do not.
-        let n = if left >= 5 && left % 2 == 1 { 5 } else { left.min(4) };
+        let n = match left {
+            // Few rows at a time load and widen columns more often; where registers suffice, seven or eight.
+            6..=8 if S::ROWS >= 4 => left,
+            11.. if S::ROWS >= 4 => 7 + (left % 7 != 0) as usize,
+            // Fours and twos keep the multipliers busy; a single row or three do not.
+            5.. if left % 2 == 1 => 5,
+            _ => left.min(4),
+        };
         // SAFETY: the caller's rows and columns.
         unsafe {
             match n {
@@ -368,7 +394,10 @@ pub(super) unsafe fn cover<S: Simd, T: Tile>(s: S, work: &mut T, rows: Range<usi
                 3 => across::<S, T, 3, 1>(s, work, row, columns.clone()),
                 4 if S::ROWS >= 4 => across::<S, T, 4, 4>(s, work, row, columns.clone()),
                 4 => across::<S, T, 4, 1>(s, work, row, columns.clone()),
-                _ if S::ROWS >= 4 => across::<S, T, 5, 4>(s, work, row, columns.clone()),
+                5 if S::ROWS >= 4 => across::<S, T, 5, 4>(s, work, row, columns.clone()),
+                6 if S::ROWS >= 4 => across::<S, T, 6, 2>(s, work, row, columns.clone()),
+                7 if S::ROWS >= 4 => across::<S, T, 7, 2>(s, work, row, columns.clone()),
+                8 if S::ROWS >= 4 => across::<S, T, 8, 2>(s, work, row, columns.clone()),
                 _ => across::<S, T, 5, 1>(s, work, row, columns.clone()),
             }
         }
@@ -410,9 +439,8 @@ pub(super) struct Scores<'a, 'b, C> {
 impl<C: Cache> Tile for Scores<'_, '_, C> {
     #[inline(always)]
     unsafe fn tile<S: Simd, const N: usize, const V: usize>(&mut self, s: S, row: usize, column: usize) {
-        self.next.some(s);
         // SAFETY: the caller's promise.
-        unsafe { C::scores::<S, N, V>(s, self.unit, row, column * LANES) }
+        unsafe { C::scores::<S, N, V>(s, self.unit, row, column * LANES, &mut self.next) }
     }
 }
 
@@ -428,7 +456,7 @@ struct Sums<'a, 'b, C> {
 
 impl<C: Cache> Sums<'_, '_, C> {
     #[inline(always)]
-    unsafe fn add<S: Simd, const N: usize, const V: usize, const PART: bool>(&self, s: S, row: usize, i: usize) {
+    unsafe fn add<S: Simd, const N: usize, const V: usize, const PART: bool>(&mut self, s: S, row: usize, i: usize) {
         let unit = self.unit;
         let d_v = unit.args.d_v;
         let mut acc = [[s.splat(0.0); V]; N];
@@ -443,7 +471,9 @@ impl<C: Cache> Sums<'_, '_, C> {
             }
             let weights = unit.scratch.add(self.weights + row * BLOCK);
             let mut value = unit.value(self.block + self.seen.start);
+            let mut next = self.next;
             for j in self.seen.start..self.seen.end {
+                next.lines(s, lines_a_step(V, C::DTYPE.block_bytes() / C::DTYPE.block_len()));
                 let mut x = [s.splat(0.0); V];
                 for (v, x) in x.iter_mut().enumerate() {
                     *x = C::values::<S, PART>(s, value, i + v * LANES, d_v);
@@ -456,6 +486,7 @@ impl<C: Cache> Sums<'_, '_, C> {
                 }
                 value = value.wrapping_add(unit.args.v_strides[0]);
             }
+            self.next = next;
             for (n, acc) in acc.iter().enumerate() {
                 for (v, &acc) in acc.iter().enumerate() {
                     s.store(state.add(n * stride + v * LANES), acc);
@@ -468,7 +499,6 @@ impl<C: Cache> Sums<'_, '_, C> {
 impl<C: Cache> Tile for Sums<'_, '_, C> {
     #[inline(always)]
     unsafe fn tile<S: Simd, const N: usize, const V: usize>(&mut self, s: S, row: usize, column: usize) {
-        self.next.some(s);
         // SAFETY: the caller's promise.
         unsafe { self.add::<S, N, V, false>(s, row, column * LANES) }
     }

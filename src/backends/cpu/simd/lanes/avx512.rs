@@ -1,6 +1,5 @@
 //! Sixteen lanes as one AVX-512 register.
 
-use super::avx2::transpose_columns;
 use super::{Kernel, Simd};
 use std::arch::x86_64::*;
 
@@ -22,6 +21,25 @@ macro_rules! isa {
 fn mask(n: usize) -> __mmask16 {
     ((1u32 << n) - 1) as __mmask16
 }
+
+/// Where the words of both results of each stage of `transpose_u16` are in the 64 of two registers. Bits of a place, from the highest on, `c`
+/// of a column, `r` of a row: `r3 c3 c2 c1 c0`, then `r3 c3 c2 c1 r2`, `r3 c3 c2 r2 r1`, and `c3 r3 r2 r1 r0`.
+static TURN: [[[u16; 32]; 2]; 3] = {
+    let mut turn = [[[0; 32]; 2]; 3];
+    let mut to = 0;
+    while to < 32 {
+        let mut high = 0;
+        while high < 2 {
+            let other = (to & 1) << 5;
+            turn[0][high][to] = (other | to & 0b11110 | high) as u16;
+            turn[1][high][to] = (other | to & 0b11100 | high << 1 | to >> 1 & 1) as u16;
+            turn[2][high][to] = (other | (to & 8) << 1 | (to & 16) >> 1 | high << 2 | to >> 1 & 3) as u16;
+            high += 1;
+        }
+        to += 1;
+    }
+    turn
+};
 
 // SAFETY: each method computes on 16 lanes what the trait says.
 unsafe impl Simd for Avx512 {
@@ -177,18 +195,31 @@ unsafe impl Simd for Avx512 {
     }
     #[inline(always)]
     unsafe fn transpose_u16(self, rows: &[*const u8; 16], at: usize, out: *mut u16, stride: usize) {
-        let mut r = isa!([_mm256_setzero_si256(); 16]);
-        for (r, row) in r.iter_mut().zip(rows) {
-            *r = isa!(_mm256_loadu_si256(row.add(at).cast()));
+        // Rows j and j + 8 in register j. Each stage turns a bit of the register's number, from the highest on, into the lowest bit of
+        // the place, and a bit of the column into that bit of the register's number.
+        let mut r = isa!([_mm512_setzero_si512(); 8]);
+        for (j, r) in r.iter_mut().enumerate() {
+            *r = isa!(_mm512_inserti64x4::<1>(
+                _mm512_castsi256_si512(_mm256_loadu_si256(rows[j].add(at).cast())),
+                _mm256_loadu_si256(rows[j + 8].add(at).cast())
+            ));
         }
-        let [mut low, mut high] = isa!([[_mm256_setzero_si256(); 8]; 2]);
-        low.copy_from_slice(&r[..8]);
-        high.copy_from_slice(&r[8..]);
-        let (low, high) = (transpose_columns(self, low), transpose_columns(self, high));
-        for (i, (low, high)) in low.into_iter().zip(high).enumerate() {
+        for (stage, bit) in [4, 2, 1].into_iter().enumerate() {
+            let [low, high] = isa!([
+                _mm512_loadu_si512(TURN[stage][0].as_ptr().cast()),
+                _mm512_loadu_si512(TURN[stage][1].as_ptr().cast())
+            ]);
+            for j in (0..8).filter(|j| j & bit == 0) {
+                let (a, b) = (r[j], r[j | bit]);
+                r[j] = isa!(_mm512_permutex2var_epi16(a, low, b));
+                r[j | bit] = isa!(_mm512_permutex2var_epi16(a, high, b));
+            }
+        }
+        for (j, &r) in r.iter().enumerate() {
+            let column = (j >> 2) | (j & 2) | (j & 1) << 2;
             isa!({
-                _mm256_storeu_si256(out.add(i * stride).cast(), _mm256_permute2x128_si256::<0x20>(low, high));
-                _mm256_storeu_si256(out.add((i + 8) * stride).cast(), _mm256_permute2x128_si256::<0x31>(low, high));
+                _mm256_storeu_si256(out.add(column * stride).cast(), _mm512_castsi512_si256(r));
+                _mm256_storeu_si256(out.add((column + 8) * stride).cast(), _mm512_extracti64x4_epi64::<1>(r));
             })
         }
     }

@@ -2,7 +2,7 @@
 
 use super::super::lanes::{Kernel, LANES, Simd, apart, opaque};
 use super::super::packed::{PANEL_ROWS, panel_bytes};
-use super::Args;
+use super::{Args, Tokens};
 use crate::tensor::{DType, quant};
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -11,6 +11,14 @@ use std::ops::Range;
 const BLOCK: usize = 32;
 /// Columns of a tile that all tokens pass at a time: 16 KiB.
 const COLUMNS: usize = 256;
+/// The same of two tiles side by side.
+const PAIR_COLUMNS: usize = COLUMNS / 2;
+/// Columns of both.
+pub(super) const PAIR_WIDTH: usize = 2 * PAIR_COLUMNS;
+/// Tokens that pass two tiles, and columns that they do this for before the next two: 256 KiB of activations, which stay in the
+/// second-level cache.
+const PAIR_TOKENS: usize = 126;
+const PAIR_SPAN: usize = 512;
 
 /// How 16 rows of weights lie in a panel.
 trait Weights: 'static {
@@ -94,6 +102,78 @@ pub(super) unsafe fn run<S: Simd>(s: S, args: &Args) {
     }
 }
 
+/// Two panels at a time, which take fewer loads of activations than one, where registers suffice for the sums. Parts of both are widened to
+/// f32 for some tokens; how tokens and columns are divided keeps what is read again in the second-level cache.
+unsafe fn in_pairs<S: Simd, W: Weights>(s: S, a: &Args) {
+    let panel = panel_bytes(a.dtype, a.k).expect("checked when the matrix was packed");
+    let tiles: [*mut f32; 2] = [a.scratch.cast(), a.scratch.wrapping_add(PAIR_COLUMNS * 64).cast()];
+    for t in (0..a.tokens).step_by(PAIR_TOKENS) {
+        let end = (t + PAIR_TOKENS).min(a.tokens);
+        for span in (0..a.k).step_by(PAIR_SPAN) {
+            for p in (a.from..a.to).step_by(2) {
+                let both = p + 1 < a.to;
+                for from in (span..(span + PAIR_SPAN).min(a.k)).step_by(PAIR_COLUMNS) {
+                    let columns = from..(from + PAIR_COLUMNS).min(a.k);
+                    // SAFETY: panels p and, where there are both, p + 1 exist and have these columns, of which the first is even;
+                    // the scratch has room for two tiles.
+                    unsafe {
+                        for (i, &tile) in tiles.iter().enumerate().take(1 + both as usize) {
+                            let weights = a.weights.add((p + i) * panel + from / 2 * W::PAIR);
+                            s.vectorize(Widen::<W> { weights, k: columns.len(), tile, layout: PhantomData });
+                        }
+                        // Tiles begin with column `from`.
+                        let tiles = tiles.map(|tile| tile.wrapping_sub(from * LANES).cast_const().cast());
+                        for (t, n) in (Tokens { at: t, end, max: if both { 6 } else { S::FLOAT_TOKENS } }) {
+                            if both {
+                                pairs::<S>(s, a, tiles, p, t, n, columns.clone());
+                            } else {
+                                tokens::<S, F32>(s, a, tiles[0], 0, p, 1, t, n, columns.clone());
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Tokens `t..t + n` against columns of the widened panels `first` and `first + 1`.
+unsafe fn pairs<S: Simd>(
+    s: S,
+    a: &Args,
+    tiles: [*const u8; 2],
+    first: usize,
+    t: usize,
+    n: usize,
+    columns: Range<usize>,
+) {
+    // SAFETY: token t and row first·16 exist.
+    let (x, out) = unsafe { (a.x.add(t * a.x_row_bytes), a.out.add(t * a.out_stride + first * PANEL_ROWS)) };
+    macro_rules! pairs {
+        ($n:literal) => {
+            // SAFETY: the caller's promise.
+            unsafe {
+                s.vectorize(Pairs::<$n> {
+                    tiles,
+                    rows: a.rows_from(first),
+                    from: columns.start,
+                    to: columns.end,
+                    x: x.cast(),
+                    x_stride: a.x_row_bytes / 4,
+                    out,
+                    out_stride: a.out_stride,
+                })
+            }
+        };
+    }
+    match n {
+        6 => pairs!(6),
+        4 => pairs!(4),
+        2 => pairs!(2),
+        _ => pairs!(1),
+    }
+}
+
 /// Panels as they are: all of them for a few tokens, else one after the other for all tokens.
 unsafe fn direct<S: Simd, W: Weights>(s: S, a: &Args) {
     let panel = panel_bytes(a.dtype, a.k).expect("checked when the matrix was packed");
@@ -127,6 +207,10 @@ unsafe fn product<S: Simd, W: Weights>(s: S, a: &Args) {
     if a.tokens <= S::FLOAT_TOKENS || a.k == 0 {
         // SAFETY: the caller's promise.
         return unsafe { direct::<S, W>(s, a) };
+    }
+    if S::ROWS > 1 {
+        // SAFETY: the caller's promise.
+        return unsafe { in_pairs::<S, W>(s, a) };
     }
     for p in a.from..a.to {
         // SAFETY: panel p exists, and a tile fits the scratch.
@@ -227,7 +311,6 @@ unsafe fn tokens<S: Simd, W: Weights>(
         4 => micro!(4, 1),
         2 if S::ROWS > 1 => micro!(2, 4),
         2 => micro!(2, 2),
-        _ if S::ROWS > 1 => micro!(1, 4),
         // One stream: the next block's products begin before this one's end. (Four streams: two thirds of the bandwidth.)
         _ => micro!(1, 1),
     }
@@ -265,6 +348,61 @@ impl<W: Weights> Kernel for Widen<W> {
             if self.k % 2 == 1 {
                 let last = W::last(s, self.weights.add(self.k / 2 * W::PAIR));
                 s.store(self.tile.add((self.k - 1) * LANES), last);
+            }
+        }
+    }
+}
+
+/// `T` tokens against columns of two panels of f32: the same sequence of operations for each output as in [`Micro`].
+struct Pairs<const T: usize> {
+    /// Where column 0 of each would be.
+    tiles: [*const u8; 2],
+    /// Rows from the first panel to the end of the matrix.
+    rows: usize,
+    /// Columns to add, from a multiple of [`BLOCK`] on. All but the first are added to what the outputs hold.
+    from: usize,
+    to: usize,
+    x: *const f32,
+    x_stride: usize,
+    out: *mut f32,
+    out_stride: usize,
+}
+
+impl<const T: usize> Kernel for Pairs<T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self, s: S) {
+        let mut total = [[s.splat(0.0); 2]; T];
+        let second = (self.rows - PANEL_ROWS).min(LANES);
+        // SAFETY: both panels and each token have the columns; the outputs are the caller's, of the second panel `second` rows.
+        unsafe {
+            if self.from > 0 {
+                for (t, total) in total.iter_mut().enumerate() {
+                    let out = self.out.add(t * self.out_stride);
+                    *total = [s.load(out), s.load_part(out.add(PANEL_ROWS), second)];
+                }
+            }
+            let mut k = self.from;
+            while k < self.to {
+                let end = (k + BLOCK).min(self.to);
+                let mut sums = [[s.splat(0.0); 2]; T];
+                for column in k..end {
+                    let w = self.tiles.map(|tile| s.load(tile.wrapping_add(column * 64).cast()));
+                    for (t, sums) in sums.iter_mut().enumerate() {
+                        let x = s.splat(*self.x.add(t * self.x_stride + column));
+                        *sums = [s.fma(w[0], x, sums[0]), s.fma(w[1], x, sums[1])];
+                    }
+                }
+                for (total, sums) in total.iter_mut().zip(sums) {
+                    *total = [s.add(total[0], sums[0]), s.add(total[1], sums[1])];
+                }
+                k = end;
+            }
+            for (t, total) in total.iter().enumerate() {
+                let out = self.out.add(t * self.out_stride);
+                s.store(out, total[0]);
+                s.store_part(out.add(PANEL_ROWS), second, total[1]);
             }
         }
     }

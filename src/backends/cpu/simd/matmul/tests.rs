@@ -204,6 +204,23 @@ fn a_token_gets_the_same_bits_alone_and_among_others() {
     }
 }
 
+/// More tokens than pass two panels at a time.
+#[test]
+fn a_token_gets_the_same_bits_among_hundreds() {
+    for dtype in [DType::F32, DType::F16, DType::Bf16] {
+        let (rows, k, tokens) = (35, 577, 259);
+        let case = Case::new(dtype, rows, k, tokens);
+        for level in Level::available() {
+            let got = case.all(level, 0, tokens);
+            for t in [0, 5, 124, 125, 126, 127, 131, 251, 252, 253, 258] {
+                let alone = case.all(level, t, 1);
+                let among = &got[t * rows..(t + 1) * rows];
+                assert!(among.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits()), "{dtype} {level} token {t}");
+            }
+        }
+    }
+}
+
 #[test]
 fn panel_ranges_do_not_change_results() {
     for dtype in [DType::Q4_0, DType::Q6K, DType::F16, DType::Q2K, DType::Iq3S, DType::Mxfp6E2m3] {
