@@ -379,7 +379,7 @@ pub(super) unsafe fn cover<S: Simd, T: Tile>(s: S, work: &mut T, rows: Range<usi
         let n = match left {
             // Few rows at a time load and widen columns more often; where registers suffice, seven or eight.
             6..=8 if S::ROWS >= 4 => left,
-            11.. if S::ROWS >= 4 => 7 + (left % 7 != 0) as usize,
+            11.. if S::ROWS >= 4 => 7 + !left.is_multiple_of(7) as usize,
             // Fours and twos keep the multipliers busy; a single row or three do not.
             5.. if left % 2 == 1 => 5,
             _ => left.min(4),
