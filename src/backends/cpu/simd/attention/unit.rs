@@ -339,7 +339,7 @@ impl Fetch {
         Fetch { at, done: 0, bytes, stride, rows }
     }
 
-    /// Asks for the next `N` lines.
+    /// Asks for the next `n` lines.
     #[inline(always)]
     pub(super) fn lines<S: Simd>(&mut self, s: S, n: usize) {
         for _ in 0..n {
