@@ -12,8 +12,8 @@ use crate::tensor::DType;
 pub struct CpuTarget {
     /// Threads that run a program.
     pub threads: usize,
-    /// Whether weights are copied into the order in which kernels read them. If not, they stay in the mapped file and are dequantized
-    /// as they are used: slower, and no memory but the file's pages.
+    /// Whether weights are copied into the order in which kernels read them. If not, they stay in the mapped file and are brought into that
+    /// order as they are used: slower, and no memory but the file's pages. The results are the same, bit for bit.
     pub repack: bool,
 }
 
@@ -26,7 +26,7 @@ impl CpuTarget {
 
 impl Capabilities for CpuTarget {
     fn activation_type(&self, weight: DType, k: usize, _: usize) -> DType {
-        if self.repack && is_supported(weight) { activation_type(weight, k) } else { DType::F32 }
+        if is_supported(weight) { activation_type(weight, k) } else { DType::F32 }
     }
 }
 

@@ -20,6 +20,7 @@ pub mod peak;
 pub mod pool;
 pub(crate) mod program;
 pub(crate) mod steps;
+mod throttle;
 pub mod vector;
 
 use crate::tensor::DType;

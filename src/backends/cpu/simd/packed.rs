@@ -118,6 +118,11 @@ pub(crate) const fn class(dtype: DType) -> Class {
     }
 }
 
+/// How the kernels treat rows that stay in a file: as packed ones where they are packed in their own type.
+pub(crate) fn class_in_place(dtype: DType, k: usize) -> Class {
+    if packed_type(dtype, k) == dtype { class(dtype) } else { Class::Generic }
+}
+
 /// The type that activations must have to be multiplied with rows of `k` weights of this type: [`DType::Q8A`] or [`DType::F32`].
 pub const fn activation_type(weights: DType, k: usize) -> DType {
     match class(packed_type(weights, k)) {
@@ -175,7 +180,7 @@ pub struct PackedMatrix {
 
 enum Data {
     Packed(AlignedBuf),
-    /// Rows of a file, dequantized as they are used: the first byte, and what keeps them.
+    /// Rows of a file, packed or dequantized as they are used: the first byte, and what keeps them.
     Rows(*const u8, #[allow(dead_code)] Arc<dyn WeightSource>),
 }
 
@@ -217,7 +222,8 @@ impl PackedMatrix {
         Ok(PackedMatrix { source: dtype, dtype: packed_type(dtype, k), rows, k, data: Data::Packed(slab.take(bytes)?) })
     }
 
-    /// The rows of the weight `name` of `source` as they stand there, dequantized as they are used.
+    /// The rows of the weight `name` of `source` as they stand there. Products with them have the bits of those with a packed
+    /// matrix.
     ///
     /// # Errors
     /// As [`pack`](PackedMatrix::pack); [`PackError::Length`] with nothing given if the source has no such weight.
@@ -247,8 +253,8 @@ impl PackedMatrix {
     /// # Panics
     /// If the rows are not in the matrix.
     pub(crate) fn pack_panels(&mut self, first: usize, src: &[u8], pool: Option<&Pool>) -> Result<(), PackError> {
-        let (from, to, k, row_bytes) = (self.source, self.dtype, self.k, self.row_bytes());
-        let rows_bytes = PANEL_ROWS * row_bytes;
+        let (from, to, k) = (self.source, self.dtype, self.k);
+        let rows_bytes = PANEL_ROWS * self.row_bytes();
         let Data::Packed(data) = &mut self.data else { return Ok(()) };
         let generic = class(to) == Class::Generic;
         let panel = if generic { rows_bytes } else { panel_bytes(to, k).expect("checked when the matrix was made") };
@@ -257,16 +263,9 @@ impl PackedMatrix {
         }
         let pack = |(panels, src): (&mut [u8], &[u8])| {
             if generic {
-                return panels[..src.len()].copy_from_slice(src);
-            }
-            let mut floats = vec![0.0; if to == from { 0 } else { k }];
-            for (panel, src) in panels.chunks_exact_mut(panel).zip(src.chunks(rows_bytes)) {
-                if to == from && src.len() == rows_bytes && panel::pack(to, k, src, panel) {
-                    continue;
-                }
-                for (r, row) in src.chunks_exact(row_bytes).enumerate() {
-                    pack_row(to, converted(from, to, row, &mut floats), r, panel);
-                }
+                panels[..src.len()].copy_from_slice(src);
+            } else {
+                pack_rows(from, to, k, src, panels);
             }
         };
         let panels = data.as_mut_slice()[first * panel..].chunks_mut(PANELS_AT_A_TIME * panel);
@@ -350,8 +349,28 @@ impl PackedMatrix {
     pub(crate) fn class(&self) -> Class {
         match self.data {
             Data::Packed(_) => class(self.dtype),
-            Data::Rows(..) => Class::Generic,
+            Data::Rows(..) => class_in_place(self.dtype, self.k),
         }
+    }
+
+    /// Whether its rows stay in a file.
+    pub(crate) fn is_in_place(&self) -> bool {
+        matches!(self.data, Data::Rows(..))
+    }
+
+    /// Packs panels of a matrix in a file whose class is not generic into `dst`, [`panel_bytes`] each.
+    ///
+    /// # Panics
+    /// If `panels` is beyond the matrix or `dst` has another length; never for a matrix whose shape was checked.
+    pub(crate) fn pack_into(&self, panels: Range<usize>, dst: &mut [u8]) {
+        let Data::Rows(first, _) = self.data else { return };
+        let (rows, row_bytes) = (self.rows_of(panels), self.row_bytes());
+        assert!(rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
+        // SAFETY: the source, which is kept, holds as many rows from `first` on as the matrix has.
+        let src = unsafe { std::slice::from_raw_parts(first.add(rows.start * row_bytes), rows.len() * row_bytes) };
+        // What no row fills is zero: missing rows, and blocks that a group lacks.
+        dst.fill(0);
+        pack_rows(self.source, self.dtype, self.k, src, dst);
     }
 
     /// The type that activations must have to be multiplied with it.
@@ -375,6 +394,22 @@ impl PackedMatrix {
 impl fmt::Debug for PackedMatrix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PackedMatrix({} x {} of {}, {} bytes)", self.rows, self.k, self.dtype, self.bytes())
+    }
+}
+
+/// Packs rows of `k` weights from a panel's first on into panels, which are zero where no row fills them.
+fn pack_rows(from: DType, to: DType, k: usize, src: &[u8], panels: &mut [u8]) {
+    let row_bytes = from.row_bytes(k).expect("checked when the matrix was made");
+    let panel = panel_bytes(to, k).expect("checked when the matrix was made");
+    let rows_bytes = PANEL_ROWS * row_bytes;
+    let mut floats = vec![0.0; if to == from { 0 } else { k }];
+    for (panel, src) in panels.chunks_exact_mut(panel).zip(src.chunks(rows_bytes)) {
+        if to == from && src.len() == rows_bytes && panel::pack(to, k, src, panel) {
+            continue;
+        }
+        for (r, row) in src.chunks_exact(row_bytes).enumerate() {
+            pack_row(to, converted(from, to, row, &mut floats), r, panel);
+        }
     }
 }
 

@@ -1,15 +1,19 @@
 //! [`Pool`]: threads that run one closure together. They spin while work is frequent and sleep when it is not.
 //!
 //! A run is one fork and one join, both a store and a spin when the threads are warm. Inside a run the threads meet at
-//! [`Pool::barrier_wait`]. Spinning is bounded everywhere: a thread whose peer lost its core yields, then sleeps. A panic in
-//! the closure is caught, breaks the barrier so that nobody waits for the dead, and comes back as an error.
+//! [`Pool::barrier_wait`]. Spinning is bounded everywhere: a thread whose peer lost its core yields, then sleeps. While another
+//! program takes a core, fewer threads take part (`throttle`). A panic in the closure is caught, breaks the barrier so that nobody waits
+//! for the dead, and comes back as an error.
 
+use super::throttle::{Meter, Throttle};
 use std::any::Any;
-use std::cell::UnsafeCell;
+use std::cell::{RefCell, UnsafeCell};
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 /// What can go wrong with a pool.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +46,8 @@ pub struct BrokenBarrier;
 
 /// Rounds of `spin_loop` before a waiter yields: some 50–200 µs, several times what a kernel step takes.
 const SPINS: u32 = 4_000;
+/// A thread's place at the beginning of a run.
+const START: usize = usize::MAX;
 /// Yields before a waiter sleeps.
 const YIELDS: u32 = 64;
 
@@ -93,9 +99,11 @@ impl Bed {
     }
 }
 
-/// A barrier for a fixed number of threads: bounded spinning, then sleep; it can be broken so that nobody waits for ever.
+/// A barrier for some threads: bounded spinning, then sleep; it can be broken so that nobody waits for ever.
 pub struct SpinBarrier {
-    threads: u32,
+    /// Threads that meet, and those that will after the next meeting.
+    threads: AtomicU32,
+    next: AtomicU32,
     arrived: Padded<AtomicU32>,
     generation: Padded<AtomicU32>,
     broken: AtomicBool,
@@ -110,8 +118,10 @@ struct Padded<T>(T);
 impl SpinBarrier {
     /// A barrier that `threads` threads wait at.
     pub fn new(threads: usize) -> SpinBarrier {
+        let threads = u32::try_from(threads).unwrap_or(u32::MAX).max(1);
         SpinBarrier {
-            threads: u32::try_from(threads).unwrap_or(u32::MAX).max(1),
+            threads: AtomicU32::new(threads),
+            next: AtomicU32::new(threads),
             arrived: Padded::default(),
             generation: Padded::default(),
             broken: AtomicBool::new(false),
@@ -124,9 +134,15 @@ impl SpinBarrier {
     /// # Errors
     /// [`BrokenBarrier`] once [`break_it`](SpinBarrier::break_it) was called: somebody will not come.
     pub fn wait(&self) -> Result<(), BrokenBarrier> {
-        if self.threads > 1 {
+        // Read before this thread arrives: until then it cannot change.
+        let threads = self.threads.load(Ordering::SeqCst);
+        if threads == 1 {
+            self.threads.store(self.next.load(Ordering::SeqCst), Ordering::SeqCst);
+            self.bed.wake_all();
+        } else {
             let generation = self.generation.0.load(Ordering::SeqCst);
-            if self.arrived.0.fetch_add(1, Ordering::SeqCst) + 1 == self.threads {
+            if self.arrived.0.fetch_add(1, Ordering::SeqCst) + 1 == threads {
+                self.threads.store(self.next.load(Ordering::SeqCst), Ordering::SeqCst);
                 self.arrived.0.store(0, Ordering::SeqCst);
                 self.generation.0.fetch_add(1, Ordering::SeqCst);
                 self.bed.wake_all();
@@ -145,8 +161,29 @@ impl SpinBarrier {
         self.bed.wake_all();
     }
 
-    /// Makes the barrier usable again. No thread may be waiting.
-    fn reset(&self) {
+    /// Threads that meet at it now. For those it is stable between two meetings; others see it pass them by.
+    fn threads(&self) -> usize {
+        self.threads.load(Ordering::SeqCst) as usize
+    }
+
+    /// After the next meeting `threads` threads will meet. For one of those that meet, before it arrives.
+    fn set_next(&self, threads: usize) {
+        self.next.store((threads as u32).max(1), Ordering::SeqCst);
+    }
+
+    /// Lets thread `tid` wait, which is not one of those that meet, for the meeting after which it is.
+    ///
+    /// # Errors
+    /// As [`wait`](SpinBarrier::wait).
+    fn wait_to_join(&self, tid: usize) -> Result<(), BrokenBarrier> {
+        self.bed.wait(|| self.threads() > tid || self.broken.load(Ordering::SeqCst));
+        if self.broken.load(Ordering::SeqCst) { Err(BrokenBarrier) } else { Ok(()) }
+    }
+
+    /// Makes the barrier usable again, for this many threads. No thread may be waiting.
+    fn reset(&self, threads: usize) {
+        self.threads.store(threads as u32, Ordering::SeqCst);
+        self.next.store(threads as u32, Ordering::SeqCst);
         self.arrived.0.store(0, Ordering::SeqCst);
         self.broken.store(false, Ordering::SeqCst);
     }
@@ -155,21 +192,34 @@ impl SpinBarrier {
 type Job = *const (dyn Fn(usize) + Sync);
 
 struct Shared {
-    /// Counts runs; a change means that `job` holds new work (or that `stop` is set).
-    epoch: Padded<AtomicU32>,
+    /// A number that grows in the upper half, in the lower one that of the threads that take part. A change means for these that `job`
+    /// waits for them (or that `stop` is set).
+    epoch: Padded<AtomicU64>,
     /// Workers that have not finished the present run.
     remaining: Padded<AtomicUsize>,
     job: UnsafeCell<Option<Job>>,
     stop: AtomicBool,
-    start: Bed,
+    /// One for each worker.
+    start: Vec<Bed>,
     finish: Bed,
     barrier: SpinBarrier,
     /// The first panic of the present run.
     panic: Mutex<Option<String>>,
+    /// Where each thread enters the closure: a place that [`Pool::checkpoint`] was told, or `START`.
+    entry: Vec<AtomicUsize>,
+    /// Threads that are not in the closure, and have seen that.
+    away: Vec<AtomicBool>,
+    /// How long each thread waits for a core: thousandths of its last window.
+    waiting: Vec<AtomicU32>,
+    throttle: Mutex<Throttle>,
+}
+
+thread_local! {
+    static METER: RefCell<Meter> = RefCell::new(Meter::new());
 }
 
 // SAFETY: `job` is written only by the thread that holds `Pool::busy` while no worker runs (`remaining == 0`), and read by
-// workers only after they saw the epoch that the writer published afterwards.
+// workers only after they saw the epoch that the writer published afterwards, and only by those that the run counts.
 unsafe impl Sync for Shared {}
 // SAFETY: the job pointer is only dereferenced while `run` keeps the closure alive.
 unsafe impl Send for Shared {}
@@ -185,11 +235,28 @@ impl Shared {
         }
     }
 
+    /// Publishes a run, or the stop,, which workers of `new` enter at `entry`; their end is the number of threads that take part.
+    fn publish(&self, new: Range<usize>, entry: usize) {
+        for tid in new.clone() {
+            self.entry[tid].store(entry, Ordering::SeqCst);
+            self.away[tid].store(false, Ordering::SeqCst);
+        }
+        let number = (self.epoch.0.load(Ordering::SeqCst) >> 32).wrapping_add(1);
+        self.epoch.0.store(number << 32 | new.end as u64, Ordering::SeqCst);
+        new.for_each(|tid| self.start[tid - 1].wake_all());
+    }
+
+    fn throttle(&self) -> MutexGuard<'_, Throttle> {
+        self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn worker(&self, tid: usize) {
         let mut seen = 0;
         loop {
-            self.start.wait(|| self.epoch.0.load(Ordering::SeqCst) != seen);
-            seen = seen.wrapping_add(1);
+            self.start[tid - 1].wait(|| {
+                let epoch = self.epoch.0.load(Ordering::SeqCst);
+                epoch != seen && (epoch & 0xffff_ffff) > tid as u64
+            });
             if self.stop.load(Ordering::SeqCst) {
                 return;
             }
@@ -199,6 +266,9 @@ impl Shared {
                 // SAFETY: as above: the closure lives until the join.
                 self.execute(unsafe { &*job }, tid);
             }
+            // Whoever came later into this run changed the epoch: that is no new work for this thread, which meets them at a barrier first.
+            seen = self.epoch.0.load(Ordering::SeqCst);
+            self.away[tid].store(true, Ordering::SeqCst);
             if self.remaining.0.fetch_sub(1, Ordering::SeqCst) == 1 {
                 self.finish.wake_all();
             }
@@ -233,10 +303,14 @@ impl Pool {
             remaining: Padded::default(),
             job: UnsafeCell::new(None),
             stop: AtomicBool::new(false),
-            start: Bed::default(),
+            start: (1..threads).map(|_| Bed::default()).collect(),
             finish: Bed::default(),
             barrier: SpinBarrier::new(threads),
             panic: Mutex::new(None),
+            entry: (0..threads).map(|_| AtomicUsize::new(START)).collect(),
+            away: (0..threads).map(|_| AtomicBool::new(true)).collect(),
+            waiting: (0..threads).map(|_| AtomicU32::new(0)).collect(),
+            throttle: Mutex::new(Throttle::new(threads)),
         });
         let mut pool = Pool { shared, workers: Vec::new(), busy: AtomicBool::new(false) };
         for index in 1..threads {
@@ -250,12 +324,18 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Threads that take part in a run.
+    /// Threads that can take part in a run.
     pub fn threads(&self) -> usize {
         self.workers.len() + 1
     }
 
-    /// Runs `f(tid)` on every thread, `tid` from 0 (the caller) to `threads − 1`, and returns when all are done.
+    /// Threads that take part in the present run now, the first ones; [`threads`](Pool::threads), or fewer while other programs take
+    /// cores. It changes at a barrier only. Those from this number on leave the closure; when they are wanted again they enter it.
+    pub fn active(&self) -> usize {
+        self.shared.barrier.threads()
+    }
+
+    /// Runs `f(tid)` on the threads that take part, `tid` from 0 (the caller) on, and returns when all are done.
     ///
     /// # Errors
     /// [`PoolError::Panicked`] if `f` panicked on any thread; [`PoolError::Busy`] if a run is under way.
@@ -264,15 +344,18 @@ impl Pool {
             return Err(PoolError::Busy);
         }
         let s = &*self.shared;
-        s.barrier.reset();
-        if !self.workers.is_empty() {
+        let mut throttle = s.throttle();
+        let now = Instant::now();
+        let threads = if throttle.may_grow(now) { throttle.grow(now) } else { throttle.active() };
+        drop(throttle);
+        s.barrier.reset(threads);
+        if threads > 1 {
             // SAFETY: only the lifetime is erased, and the join below outlasts every use of the pointer.
             let job: Job = unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), Job>(f) };
             // SAFETY: we hold `busy` and no worker runs, so nobody reads the cell now.
             unsafe { *s.job.get() = Some(job) };
-            s.remaining.0.store(self.workers.len(), Ordering::SeqCst);
-            s.epoch.0.fetch_add(1, Ordering::SeqCst);
-            s.start.wake_all();
+            s.remaining.0.store(threads - 1, Ordering::SeqCst);
+            s.publish(1..threads, START);
         }
         s.execute(f, 0);
         s.finish.wait(|| s.remaining.0.load(Ordering::SeqCst) == 0);
@@ -281,7 +364,57 @@ impl Pool {
         panic.map_or(Ok(()), |m| Err(PoolError::Panicked(m)))
     }
 
-    /// Meets all threads of the present run; only inside the closure given to [`run`](Pool::run), by every thread alike.
+    /// Where thread `tid` begins: `None` at the start; or where [`checkpoint`](Pool::checkpoint) was told to be, after the barrier that
+    /// follows it. The first thing in a closure given to [`run`](Pool::run) that has checkpoints.
+    ///
+    /// # Errors
+    /// As [`barrier_wait`](Pool::barrier_wait).
+    pub fn enter(&self, tid: usize) -> Result<Option<usize>, BrokenBarrier> {
+        match self.shared.entry[tid].load(Ordering::SeqCst) {
+            START => Ok(None),
+            place => self.shared.barrier.wait_to_join(tid).map(|()| Some(place)),
+        }
+    }
+
+    /// Lets thread `tid` look whether it waits for its core; thread 0 then decides how many take part after the next barrier. Inside the
+    /// closure given to [`run`](Pool::run), before each thread's barrier at `place`; it costs a look at the clock.
+    pub fn checkpoint(&self, tid: usize, place: usize) {
+        if self.workers.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        // Within a thread's end there is no meter any more.
+        let part = METER.try_with(|meter| meter.borrow_mut().window(now)).ok().flatten();
+        let (Some(part), Some(slot)) = (part, self.shared.waiting.get(tid)) else { return };
+        slot.store((part * 1000.0) as u32, Ordering::Relaxed);
+        if tid == 0 {
+            let active = self.active();
+            let worst = self.shared.waiting[..active].iter().map(|w| w.swap(0, Ordering::Relaxed)).max();
+            let mut throttle = self.shared.throttle();
+            let next = throttle.note(now, worst.unwrap_or(0) as f32 / 1000.0);
+            if next < active {
+                self.shared.barrier.set_next(next);
+            } else if throttle.may_grow(now) {
+                self.invite(active, place).then(|| throttle.grow(now));
+            }
+        }
+    }
+
+    /// Has thread `tid` enter the run at `place` with the next barrier, whose other threads are those before it; `false` if it has not
+    /// left yet. For thread 0, before that barrier.
+    fn invite(&self, tid: usize, place: usize) -> bool {
+        let s = &*self.shared;
+        let away = s.away.get(tid).is_some_and(|away| away.load(Ordering::SeqCst));
+        if away {
+            s.remaining.0.fetch_add(1, Ordering::SeqCst);
+            s.barrier.set_next(tid + 1);
+            s.publish(tid..tid + 1, place);
+        }
+        away
+    }
+
+    /// Meets all threads of the present run; only inside the closure given to [`run`](Pool::run), by every thread alike. A thread that
+    /// is then no longer [`active`](Pool::active) leaves the closure.
     ///
     /// # Errors
     /// [`BrokenBarrier`] if a thread of this run panicked: return from the closure.
@@ -293,8 +426,7 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
-        self.shared.epoch.0.fetch_add(1, Ordering::SeqCst);
-        self.shared.start.wake_all();
+        self.shared.publish(1..self.workers.len() + 1, START);
         for w in self.workers.drain(..) {
             // A worker catches its panics; there is nothing to report from a drop.
             let _ = w.join();
@@ -343,6 +475,79 @@ mod tests {
                 }
             })
             .unwrap();
+        }
+    }
+
+    /// Threads leave after a barrier; those that stay still meet, and the next run has all again.
+    #[test]
+    fn threads_leave_at_a_barrier() {
+        let pool = Pool::new(4).unwrap();
+        let cells: Vec<AtomicU64> = (0..4).map(|_| AtomicU64::new(0)).collect();
+        for _ in 0..50 {
+            cells.iter().for_each(|c| c.store(0, Ordering::Relaxed));
+            pool.run(&|tid| {
+                for round in 1..=30u64 {
+                    cells[tid].store(round, Ordering::Relaxed);
+                    if tid == 0 && round % 10 == 0 {
+                        pool.shared.barrier.set_next(pool.active() - 1);
+                    }
+                    pool.barrier_wait().unwrap();
+                    let active = pool.active();
+                    if tid >= active {
+                        return;
+                    }
+                    assert_eq!(active, 4 - round as usize / 10);
+                    assert!(cells[..active].iter().all(|c| c.load(Ordering::Relaxed) == round));
+                    pool.barrier_wait().unwrap();
+                }
+            })
+            .unwrap();
+            let rounds: Vec<u64> = cells.iter().map(|c| c.load(Ordering::Relaxed)).collect();
+            assert_eq!(rounds, [30, 30, 20, 10]);
+        }
+    }
+
+    /// Threads leave and come back in the midst of a run, at the place where the others are.
+    #[test]
+    fn threads_come_back_at_a_barrier() {
+        let pool = Pool::new(4).unwrap();
+        let cells: Vec<AtomicU64> = (0..4).map(|_| AtomicU64::new(0)).collect();
+        for _ in 0..20 {
+            let (came, left) = (AtomicU64::new(0), AtomicU64::new(0));
+            pool.run(&|tid| {
+                let entry = pool.enter(tid).unwrap();
+                came.fetch_add(1, Ordering::SeqCst);
+                let mut entered = entry.is_some();
+                for place in entry.unwrap_or(0)..400 {
+                    if !entered {
+                        cells[tid].store(place as u64, Ordering::Relaxed);
+                        if tid == 0 {
+                            // Down to one thread and up again to all, over and over.
+                            let active = pool.active();
+                            match place / 10 % 8 {
+                                0..3 if place % 10 == 0 && active > 1 => pool.shared.barrier.set_next(active - 1),
+                                4..7 if active < 4 => {
+                                    pool.invite(active, place);
+                                }
+                                _ => {}
+                            }
+                        }
+                        let before = pool.active();
+                        pool.barrier_wait().unwrap();
+                        if tid >= pool.active() {
+                            left.fetch_add(1, Ordering::SeqCst);
+                            return;
+                        }
+                        let seen = cells[..before.min(pool.active())].iter().map(|c| c.load(Ordering::Relaxed));
+                        assert!(seen.clone().all(|c| c == place as u64), "{place}: {:?}", seen.collect::<Vec<_>>());
+                    }
+                    entered = false;
+                    pool.barrier_wait().unwrap();
+                }
+            })
+            .unwrap();
+            let (came, left) = (came.into_inner(), left.into_inner());
+            assert!(left >= 9 && came > left && came <= left + 4, "{came} came, {left} left");
         }
     }
 

@@ -282,9 +282,17 @@ impl Program for CpuProgram {
             // SAFETY: the scratch begins with `scratch_each` bytes for each of the pool's threads, and each thread takes its own.
             let scratch = unsafe { scratch.add(tid * this.scratch_each).slice_mut(this.scratch_each) };
             let (level, fault, shared) = (this.level, &this.fault, shared_scratch);
+            // A thread that enters while the others are at a step has met them at the barrier before it.
+            let Ok(entry) = pool.enter(tid) else { return };
+            let mut entered = entry.is_some();
+            let threads = pool.active();
             let mut worker = Worker { level, tid, threads, scratch, shared, pool: &pool, step: 0, fault };
-            for (i, step) in this.steps.iter().enumerate() {
-                if step.barrier || profiling {
+            for (i, step) in this.steps.iter().enumerate().skip(entry.unwrap_or(0)) {
+                if entered && i >= stop_at.load(Ordering::Relaxed) {
+                    return;
+                }
+                if (step.barrier || profiling) && !entered {
+                    pool.checkpoint(tid, i);
                     // Only thread 0 decides to stop, and before the barrier, so that all threads stop at the same step.
                     if tid == 0 && (cancel.load(Ordering::Relaxed) || this.failed()) {
                         stop_at.store(i, Ordering::Relaxed);
@@ -292,7 +300,12 @@ impl Program for CpuProgram {
                     if pool.barrier_wait().is_err() || i >= stop_at.load(Ordering::Relaxed) {
                         return;
                     }
+                    worker.threads = pool.active();
+                    if tid >= worker.threads {
+                        return;
+                    }
                 }
+                entered = false;
                 if tid == 0 {
                     note(i);
                 }

@@ -17,7 +17,7 @@ mod low_bits;
 
 use super::isa::{Level, prefetch_distance};
 use super::lanes::Simd;
-use super::packed::{Class, PANEL_ROWS, PackedMatrix, class, packed_type, panel_bytes};
+use super::packed::{Class, PANEL_ROWS, PackedMatrix, class, class_in_place, packed_type, panel_bytes};
 use crate::tensor::DType;
 use std::ops::Range;
 
@@ -27,6 +27,10 @@ const TILE_BUDGET: usize = 400 << 10;
 const TOKEN_BUDGET: usize = 256 << 10;
 /// Panels that are unpacked at a time, at most.
 const MAX_TILES: usize = 16;
+/// Scratch that panels of rows in a file may take.
+const PACK_BUDGET: usize = 192 << 10;
+/// Tokens for which panels of rows in a file are packed one by one: each is still in the first-level cache when it is multiplied.
+const FEW_TOKENS: usize = 8;
 
 /// What a kernel gets: addresses and strides of one product.
 #[derive(Clone, Copy)]
@@ -64,14 +68,28 @@ pub fn scratch_bytes(dtype: DType, k: usize) -> usize {
         Class::Integer => k.div_ceil(32).saturating_mul(formats::tile_block_of(dtype)),
         Class::Float if dtype == DType::F32 => return 0,
         Class::Float => return k.max(floats::PAIR_WIDTH).saturating_mul(64),
-        Class::Generic => return rows_scratch_bytes(k),
+        Class::Generic => return generic_scratch_bytes(k),
     };
     tile.saturating_mul((TILE_BUDGET / tile.max(1)).clamp(1, MAX_TILES))
 }
 
-/// [`scratch_bytes`] for rows that stay as the file has them: a tile, and one row as it comes from the dequantizer.
-pub fn rows_scratch_bytes(k: usize) -> usize {
+/// [`scratch_bytes`] for rows that stay as the file has them: some panels, packed as they are used, and what these need; for types
+/// without panels a tile, and one row as it comes from the dequantizer.
+pub fn rows_scratch_bytes(dtype: DType, k: usize) -> usize {
+    if class_in_place(dtype, k) == Class::Generic {
+        return generic_scratch_bytes(k);
+    }
+    packing_bytes(dtype, k).saturating_add(scratch_bytes(dtype, k))
+}
+
+fn generic_scratch_bytes(k: usize) -> usize {
     k.saturating_mul(64 + 4).saturating_add(63) / 64 * 64
+}
+
+/// Bytes of the panels that are packed at a time from rows in a file.
+fn packing_bytes(dtype: DType, k: usize) -> usize {
+    let panel = panel_bytes(dtype, k).unwrap_or(0);
+    panel.saturating_mul((PACK_BUDGET / panel.max(1)).clamp(1, MAX_TILES)).next_multiple_of(64)
 }
 
 /// `out[t·out_stride + n] = Σ_k W[n, k]·x[t, k]` for the rows `n` of `panels` and `t` in `0..tokens`.
@@ -98,7 +116,8 @@ pub unsafe fn matmul(
     scratch: &mut [u8],
 ) {
     assert!(panels.start <= panels.end && panels.end <= w.panels(), "panels {panels:?} of {}", w.panels());
-    let needed = if w.class() == Class::Generic { rows_scratch_bytes(w.k()) } else { scratch_bytes(w.dtype(), w.k()) };
+    let in_place = w.is_in_place();
+    let needed = if in_place { rows_scratch_bytes(w.dtype(), w.k()) } else { scratch_bytes(w.dtype(), w.k()) };
     assert!(scratch.len() >= needed, "matmul scratch: {} bytes", scratch.len());
     assert!(scratch.is_empty() || (scratch.as_ptr() as usize).is_multiple_of(64), "matmul scratch is not aligned");
     if panels.is_empty() || tokens == 0 {
@@ -122,7 +141,43 @@ pub unsafe fn matmul(
         scratch_len: scratch.len(),
     };
     // SAFETY: the table is of an available level; `args` describes the matrix, whose layout is its type's, and the caller's buffers.
-    unsafe { (level.kernels().matmul)(&args) }
+    unsafe {
+        if in_place && args.class != Class::Generic {
+            return packing(level, w, &args);
+        }
+        (level.kernels().matmul)(&args)
+    }
+}
+
+/// Products with rows in a file: packed into the beginning of the scratch, some panels at a time, and multiplied there.
+///
+/// # Safety
+/// The contract of [`matmul`]; the level is available.
+unsafe fn packing(level: Level, w: &PackedMatrix, args: &Args) {
+    let panel = panel_bytes(args.dtype, args.k).expect("checked when the matrix was made");
+    let room = packing_bytes(args.dtype, args.k);
+    let at_a_time = if args.tokens <= FEW_TOKENS { 1 } else { (room / panel.max(1)).max(1) };
+    let mut first = args.from;
+    while first < args.to {
+        let count = at_a_time.min(args.to - first);
+        // SAFETY: the scratch is ours alone and begins with room for the panels; what follows is what the kernel needs. The kernel
+        // sees a matrix of the rows from panel `first` on, which are as many panels as are packed or more.
+        unsafe {
+            w.pack_into(first..first + count, std::slice::from_raw_parts_mut(args.scratch, count * panel));
+            (level.kernels().matmul)(&Args {
+                weights: args.scratch,
+                rows: args.rows - first * PANEL_ROWS,
+                from: 0,
+                to: count,
+                out: args.out.add(first * PANEL_ROWS),
+                ahead: 0,
+                scratch: args.scratch.add(room),
+                scratch_len: args.scratch_len - room,
+                ..*args
+            });
+        }
+        first += count;
+    }
 }
 
 /// # Safety

@@ -4,7 +4,9 @@ use super::super::activations::quantize_q8a;
 use super::super::memory::AlignedBuf;
 use super::super::packed::{activation_type, is_supported};
 use super::*;
+use crate::backends::WeightSource;
 use crate::tensor::quant::dequantize_row;
+use std::sync::Arc;
 
 /// A reproducible generator of test numbers.
 struct Random(u64);
@@ -47,8 +49,19 @@ fn weights(dtype: DType, rows: usize, k: usize, random: &mut Random) -> Vec<u8> 
     bytes
 }
 
+/// A file with one weight.
+struct File(Vec<u8>);
+
+impl WeightSource for File {
+    fn bytes(&self, _: &str) -> Option<&[u8]> {
+        Some(&self.0)
+    }
+}
+
 struct Case {
     matrix: PackedMatrix,
+    /// The same rows where a file has them.
+    rows: PackedMatrix,
     /// Dequantized weights, row-major.
     w: Vec<f32>,
     /// Activation rows as the kernels take them, and what they stand for.
@@ -74,19 +87,42 @@ impl Case {
             dequantize_row(DType::Q8A, &x, &mut x_values).unwrap();
         }
         let x_row_bytes = activation_type(dtype, k).row_bytes(k).unwrap();
-        Case { matrix: PackedMatrix::pack(dtype, rows, k, &bytes).unwrap(), w, x, x_values, x_row_bytes, tokens }
+        let matrix = PackedMatrix::pack(dtype, rows, k, &bytes).unwrap();
+        let rows = PackedMatrix::in_place(dtype, rows, k, Arc::new(File(bytes)), "w").unwrap();
+        Case { matrix, rows, w, x, x_values, x_row_bytes, tokens }
     }
 
     /// Tokens `t .. t + n` on a level; outputs of a token are `rows + 3` apart and what is between is checked to stay as it is.
     fn run(&self, level: Level, t: usize, n: usize, panels: Range<usize>) -> Vec<f32> {
+        let scratch = scratch_bytes(self.matrix.dtype(), self.matrix.k());
+        self.multiply(&self.matrix, scratch, level, t, n, panels)
+    }
+
+    /// [`Case::run`] with the rows in the file.
+    fn run_in_place(&self, level: Level, t: usize, n: usize, panels: Range<usize>) -> Vec<f32> {
+        let scratch = rows_scratch_bytes(self.rows.dtype(), self.rows.k());
+        self.multiply(&self.rows, scratch, level, t, n, panels)
+    }
+
+    fn multiply(
+        &self,
+        matrix: &PackedMatrix,
+        scratch: usize,
+        level: Level,
+        t: usize,
+        n: usize,
+        panels: Range<usize>,
+    ) -> Vec<f32> {
         let stride = self.matrix.rows() + 3;
         let mut out = vec![f32::NEG_INFINITY; n * stride];
-        let mut scratch = AlignedBuf::zeroed(scratch_bytes(self.matrix.dtype(), self.matrix.k())).unwrap();
+        let mut scratch = AlignedBuf::zeroed(scratch).unwrap();
+        // What an earlier product left there must not matter.
+        scratch.as_mut_slice().fill(0xa5);
         let x = &self.x[t * self.x_row_bytes..];
         // SAFETY: n tokens follow at x; `out` has a row of `stride` for each.
         unsafe {
             let (x, out, scratch) = (x.as_ptr(), out.as_mut_ptr(), scratch.as_mut_slice());
-            matmul(level, &self.matrix, x, self.x_row_bytes, n, panels.clone(), out, stride, scratch);
+            matmul(level, matrix, x, self.x_row_bytes, n, panels.clone(), out, stride, scratch);
         }
         let rows = self.matrix.rows_of(panels);
         for row in out.chunks(stride) {
@@ -237,6 +273,25 @@ fn panel_ranges_do_not_change_results() {
 }
 
 #[test]
+fn rows_in_a_file_give_the_bits_of_packed_ones() {
+    for dtype in types() {
+        for (rows, k) in [(19, dtype.block_len().max(32)), (37, 768), (1, 1280), (163, 1024)] {
+            let case = Case::new(dtype, rows, k, 33);
+            assert_eq!(case.rows.activation_type(), case.matrix.activation_type(), "{dtype} {k}");
+            let panels = case.matrix.panels();
+            for level in Level::available() {
+                for (n, panels) in [(1, 0..panels), (9, panels / 2..panels), (33, 0..panels)] {
+                    let packed = case.run(level, 0, n, panels.clone());
+                    let found = case.run_in_place(level, 0, n, panels);
+                    let same = packed.iter().zip(&found).all(|(a, b)| a.to_bits() == b.to_bits());
+                    assert!(same && packed.len() == found.len(), "{dtype} {rows} x {k} {level}, {n} tokens");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn extreme_weights_and_activations_do_not_overflow() {
     for dtype in types().filter(|&t| activation_type(t, 256) == DType::Q8A) {
         let (rows, k) = (16, 1024);
@@ -255,7 +310,8 @@ fn extreme_weights_and_activations_do_not_overflow() {
                 let mut q = vec![0; DType::Q8A.row_bytes(k).unwrap()];
                 quantize_q8a(Level::best(), &x, &mut q);
                 let matrix = PackedMatrix::pack(dtype, rows, k, &bytes).unwrap();
-                let case = Case { matrix, w: w.clone(), x_values: x, x_row_bytes: q.len(), x: q, tokens: 1 };
+                let rows = PackedMatrix::in_place(dtype, rows, k, Arc::new(File(bytes.clone())), "w").unwrap();
+                let case = Case { matrix, rows, w: w.clone(), x_values: x, x_row_bytes: q.len(), x: q, tokens: 1 };
                 for level in Level::available() {
                     for (row, &got) in case.all(level, 0, 1).iter().enumerate() {
                         let (want, bound) = case.expected(0, row);

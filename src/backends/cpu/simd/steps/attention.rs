@@ -115,7 +115,8 @@ pub(super) unsafe fn run_full(op: &FullAttention, x: &[View], out: &View, worker
 /// The module's contract.
 unsafe fn compute(call: &Call<'_>, worker: &mut Worker<'_>) {
     if let Some(args) = call.fused_args() {
-        if is_shared(args.tokens, args.kv_heads, args.capacity, worker.threads) {
+        // As the plan has it, for which memory in common is there, also while fewer threads take part.
+        if is_shared(args.tokens, args.kv_heads, args.capacity, worker.pool.threads()) {
             // SAFETY: as below.
             return unsafe { compute_shared(&args, worker) };
         }

@@ -31,7 +31,7 @@ fn product_bytes(step: &Step, slots: Range<usize>, bounds: &Bounds, repack: bool
     let of = |slot: usize| {
         let w = &step.operands[slot].ty;
         let k = w.shape.row().eval(bounds);
-        if repack { matmul::scratch_bytes(w.dtype, k) } else { matmul::rows_scratch_bytes(k) }
+        if repack { matmul::scratch_bytes(w.dtype, k) } else { matmul::rows_scratch_bytes(w.dtype, k) }
     };
     slots.map(of).max().unwrap_or(0).next_multiple_of(64)
 }
