@@ -527,7 +527,9 @@ mod tests {
                             match place / 10 % 8 {
                                 0..3 if place % 10 == 0 && active > 1 => pool.shared.barrier.set_next(active - 1),
                                 4..7 if active < 4 => {
-                                    pool.invite(active, place);
+                                    while !pool.invite(active, place) {
+                                        std::thread::yield_now();
+                                    }
                                 }
                                 _ => {}
                             }
