@@ -369,7 +369,9 @@ impl PackedMatrix {
         // SAFETY: the source, which is kept, holds as many rows from `first` on as the matrix has.
         let src = unsafe { std::slice::from_raw_parts(first.add(rows.start * row_bytes), rows.len() * row_bytes) };
         // What no row fills is zero: missing rows, and blocks that a group lacks.
-        dst.fill(0);
+        if !panel::fills(self.dtype, self.k) || !rows.len().is_multiple_of(PANEL_ROWS) {
+            dst.fill(0);
+        }
         pack_rows(self.source, self.dtype, self.k, src, dst);
     }
 
