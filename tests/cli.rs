@@ -30,9 +30,11 @@ impl Fixture {
         path
     }
 
-    /// Runs `rocmforge COMMAND --model scripted.gguf ARGS`.
+    /// Runs `rocmforge COMMAND --model scripted.gguf ARGS`; what runs the model is the CPU unless `args` name a device.
     fn run(&self, command: &str, args: &[&str]) -> Output {
-        rocmforge(&[&[command, "--model", text(&self.model)], args].concat())
+        let runs = ["generate", "logits", "perplexity", "bench"].contains(&command) && !args.contains(&"--device");
+        let device = if runs { &["--device", "cpu"][..] } else { &[] };
+        rocmforge(&[&[command, "--model", text(&self.model)], device, args].concat())
     }
 
     fn generate(&self, args: &[&str]) -> Output {
@@ -169,7 +171,8 @@ fn prompts_come_from_files_and_ids() {
     let ids = f.file("ids.txt", format!("[{}, {}]\n", scripted::BOS, scripted::id("▁Count")));
     assert_eq!(good(&f.generate(&["--ids", text(&ids)])).trim_start(), "Count one two three");
     let model = text(&f.model);
-    let piped = rocmforge_with_input(&["generate", "-m", model, "--temp", "0", "--prompt-file", "-"], b"Count");
+    let args = ["generate", "-m", model, "--device", "cpu", "--temp", "0", "--prompt-file", "-"];
+    let piped = rocmforge_with_input(&args, b"Count");
     assert_eq!(good(&piped), "Count one two three");
 }
 
@@ -202,7 +205,7 @@ fn bad_prompts_are_named() {
 #[test]
 fn bad_models_are_named() {
     let f = fixture();
-    let generate = |path: &Path| rocmforge(&["generate", "--model", text(path), "--prompt", "x"]);
+    let generate = |path: &Path| rocmforge(&["generate", "--model", text(path), "--device", "cpu", "--prompt", "x"]);
     fails(&generate(f.folder.path()), &[text(f.folder.path()), "directory"]);
     fails(&generate(&f.path("absent.gguf")), &["absent.gguf", "No such file"]);
     fails(&generate(&f.file("notes.txt", "hello, this is no model")), &["notes.txt", "not a GGUF file"]);
@@ -328,6 +331,11 @@ fn bench_reports_speeds() {
         assert!(row["int8_peak"].as_f64().unwrap() > 0.0 && row["f32_peak"].as_f64().unwrap() > 0.0);
     }
     fails(&f.run("bench", &["-p", "0", "-n", "0"]), &["nothing to measure"]);
+    let sampled =
+        ["-p", "0", "-n", "4", "-r", "1", "-t", "1", "--device", "cpu", "--temp", "0.5", "--top-k", "0", "--json"];
+    let row = &json(&f.run("bench", &sampled))[0];
+    assert_eq!((&row["temperature"], &row["top_k"], &row["chosen_by"]), (&0.5.into(), &0.into(), &"host".into()));
+    fails(&f.run("bench", &["--temp", "1", "--top-p", "1.5"]), &["top_p is 1.5", "bench --help"]);
 }
 
 #[test]
@@ -431,11 +439,11 @@ fn a_full_disk_is_an_error() {
     let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let ids = f.file("ids", "1");
     for args in [
-        &["generate", "--model", text(&f.model), "--prompt", "Count"][..],
-        &["generate", "--model", text(&f.model), "--prompt", "Count", "--json"],
+        &["generate", "--model", text(&f.model), "--device", "cpu", "--prompt", "Count"][..],
+        &["generate", "--model", text(&f.model), "--device", "cpu", "--prompt", "Count", "--json"],
         &["tokenize", "--model", text(&f.model), "--text", "Count"],
         &["inspect", text(&f.model)],
-        &["logits", "--model", text(&f.model), "--ids", text(&ids), "--out", "-"],
+        &["logits", "--model", text(&f.model), "--device", "cpu", "--ids", text(&ids), "--out", "-"],
     ] {
         let output = command(args).stdout(full()).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
         fails(&output, &["stdout", "No space left"]);
@@ -447,7 +455,8 @@ fn a_full_disk_is_an_error() {
 #[cfg(unix)]
 fn endless(f: &Fixture, args: &[&str]) -> (Child, Vec<u8>) {
     let model = Scripted { context: 1 << 17, ..Scripted::default() }.write(f.folder.path(), "long.gguf");
-    let all = [&["generate", "-m", text(&model), "--temp", "0", "-n", "-1", "--ctx", "100000"], args].concat();
+    let endless = ["generate", "-m", text(&model), "--device", "cpu", "--temp", "0", "-n", "-1", "--ctx", "100000"];
+    let all = [&endless, args].concat();
     let mut child = command(&all).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut first = vec![0; 4];
     child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();

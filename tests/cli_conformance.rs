@@ -3,7 +3,7 @@
 
 mod support;
 
-use rocmforge::engine::{LoadOptions, Model, PerplexityOptions, Session, SessionOptions, perplexity};
+use rocmforge::engine::{DeviceChoice, LoadOptions, Model, PerplexityOptions, Session, SessionOptions, perplexity};
 use rocmforge::models::gguf::Gguf;
 use rocmforge::text::EncodeOptions;
 use std::path::Path;
@@ -26,8 +26,8 @@ fn greedy_texts_are_those_of_the_reference() {
     for (file, prompt, tokens) in prompts {
         let reference = std::fs::read_to_string(folder.join("reference").join(file)).unwrap();
         let model = model.to_str().unwrap();
-        let output =
-            rocmforge(&["generate", "--model", model, "--prompt", prompt, "-n", &tokens.to_string(), "--temp", "0"]);
+        let wanted = ["--prompt", prompt, "-n", &tokens.to_string(), "--temp", "0"];
+        let output = rocmforge(&[&["generate", "--model", model, "--device", "cpu"], &wanted[..]].concat());
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(text.len() > prompt.len() + 2 * tokens, "{file}: only {text:?}");
@@ -41,7 +41,8 @@ fn lossy_weights_tell_a_story_of_the_same_kind() {
     for kind in ["F16", "Q8_0"] {
         let model = folder.join(format!("models/stories260K-{kind}.gguf"));
         let model = model.to_str().unwrap();
-        let output = rocmforge(&["generate", "-m", model, "--prompt", "Once upon a time", "-n", "60", "--temp", "0"]);
+        let prompt = ["--prompt", "Once upon a time", "-n", "60", "--temp", "0"];
+        let output = rocmforge(&[&["generate", "-m", model, "--device", "cpu"], &prompt[..]].concat());
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(text.starts_with("Once upon a time, there was a little girl named Lily."), "{kind}: {text:?}");
     }
@@ -103,6 +104,7 @@ impl Reference {
 fn perplexities_are_those_of_llama_cpp() {
     let Some(folder) = support::conformance() else { return };
     let lines = std::fs::read_to_string(folder.join("reference/perplexity-llama.cpp.txt")).unwrap();
+    let options = LoadOptions { device: DeviceChoice::Cpu, ..LoadOptions::default() };
     let mut opened: Option<(String, Model)> = None;
     let mut checked = 0;
     for reference in lines.lines().map(Reference::parse) {
@@ -111,7 +113,7 @@ fn perplexities_are_those_of_llama_cpp() {
             continue;
         }
         if opened.as_ref().is_none_or(|(name, _)| *name != reference.model) {
-            let model = Model::open(&path, &LoadOptions::default(), &mut |_| true).unwrap();
+            let model = Model::open(&path, &options, &mut |_| true).unwrap();
             opened = Some((reference.model.clone(), model));
         }
         let (_, model) = opened.as_ref().unwrap();
@@ -146,7 +148,7 @@ fn refused_files_are_refused_with_a_message() {
             };
             assert!(fine && !stderr.contains("panicked"), "{args:?}: {status:?} {stderr}");
         }
-        let output = rocmforge(&["generate", "-m", name, "--prompt", "a"]);
+        let output = rocmforge(&["generate", "-m", name, "--device", "cpu", "--prompt", "a"]);
         assert_eq!(output.status.code(), Some(1), "{name}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }

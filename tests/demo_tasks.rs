@@ -5,7 +5,8 @@
 //! asks 200 of a shipped file and 100 of others, spread over the table.
 
 use rocmforge::engine::{
-    FinishReason, GenerateOptions, Generator, LoadOptions, Model, Sampler, SamplerOptions, Session, SessionOptions,
+    DeviceChoice, FinishReason, GenerateOptions, Generator, LoadOptions, Model, Sampler, SamplerOptions, Session,
+    SessionOptions,
 };
 use rocmforge::models::gguf::Gguf;
 use rocmforge::models::quantize::{Quantization, QuantizeOptions, QuantizePlan, quantize_file};
@@ -22,7 +23,7 @@ impl Backend {
     fn options(self) -> LoadOptions {
         match self {
             // The rows run at the same time, so each takes one thread.
-            Backend::Cpu => LoadOptions { threads: 1, ..LoadOptions::default() },
+            Backend::Cpu => LoadOptions { device: DeviceChoice::Cpu, threads: 1, ..LoadOptions::default() },
         }
     }
 }

@@ -4,8 +4,8 @@ mod support;
 
 use rocmforge::backends::WeightSource;
 use rocmforge::engine::{
-    Cancel, EngineError, FinishReason, GenerateOptions, Generator, LoadOptions, Model, ModelData, Sampler,
-    SamplerOptions, Session, SessionOptions, Stage, Summary,
+    Cancel, DeviceChoice, EngineError, FinishReason, GenerateOptions, Generator, LoadOptions, Model, ModelData,
+    Sampler, SamplerOptions, Session, SessionOptions, Stage, Summary,
 };
 use rocmforge::graph::passes::PassOptions;
 use rocmforge::models::gguf::{Gguf, Header};
@@ -18,7 +18,8 @@ use support::scripted::{self, Scripted};
 
 fn model(context: u32) -> Model {
     let bytes = Scripted { context, ..Scripted::default() }.bytes();
-    Model::from_gguf(Gguf::from_bytes(bytes).unwrap(), &LoadOptions::default(), &mut |_| true).unwrap()
+    let options = LoadOptions { device: DeviceChoice::Cpu, ..LoadOptions::default() };
+    Model::from_gguf(Gguf::from_bytes(bytes).unwrap(), &options, &mut |_| true).unwrap()
 }
 
 fn greedy() -> Sampler {

@@ -266,7 +266,7 @@ fn a_profile_is_written_in_every_format() {
     let model = support::scripted::Scripted::default().write(folder.path(), "scripted.gguf");
     let trace = folder.path().join("trace.json");
     let run = |args: &[&str]| {
-        let all = ["-m", text(&model), "-t", "2", "--ctx", "8", "--repetitions", "1", "--profile"];
+        let all = ["-m", text(&model), "--device", "cpu", "-t", "2", "--ctx", "8", "--repetitions", "1", "--profile"];
         graph_dump(&[&all, args].concat(), "")
     };
     let report: Value = serde_json::from_str(&good(&run(&["--format", "json", "--trace", text(&trace)]))).unwrap();
@@ -350,13 +350,13 @@ fn what_does_not_fit_is_told_with_what_would() {
 
 #[test]
 fn the_bill_is_what_a_session_allocates() {
-    use rocmforge::engine::{LoadOptions, Model as Loaded, Session, SessionOptions};
+    use rocmforge::engine::{DeviceChoice, LoadOptions, Model as Loaded, Session, SessionOptions};
     let folder = tempfile::tempdir().unwrap();
     let mut files = vec![support::scripted::Scripted::default().write(folder.path(), "scripted.gguf")];
     let conformance = support::conformance().map(|folder| folder.join("models"));
     files.extend(conformance.into_iter().flat_map(|f| std::fs::read_dir(f).unwrap()).map(|e| e.unwrap().path()));
     for path in files.iter().filter(|p| p.extension().is_some_and(|e| e == "gguf")) {
-        let options = LoadOptions { threads: 2, ..LoadOptions::default() };
+        let options = LoadOptions { device: DeviceChoice::Cpu, threads: 2, ..LoadOptions::default() };
         let loaded = Loaded::open(path, &options, &mut |_| true).unwrap();
         let session = Session::new(&loaded, &SessionOptions { context: 48, chunk: 16, ..Default::default() }).unwrap();
         let args = ["-m", text(path), "-t", "2", "--ctx", "48", "--chunk", "16", "--bill", "--format", "json"];

@@ -2,11 +2,12 @@
 
 mod support;
 
-use rocmforge::engine::{KvType, LoadOptions, Model, Session, SessionOptions};
+use rocmforge::engine::{DeviceChoice, KvType, LoadOptions, Model, Session, SessionOptions};
 use std::path::Path;
 
 fn open(path: &Path, threads: usize) -> Model {
-    Model::open(path, &LoadOptions { threads, ..Default::default() }, &mut |_| true).unwrap()
+    let options = LoadOptions { device: DeviceChoice::Cpu, threads, ..LoadOptions::default() };
+    Model::open(path, &options, &mut |_| true).unwrap()
 }
 
 fn logits(model: &Model, ids: &[u32], chunk: usize) -> Vec<f32> {

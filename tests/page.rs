@@ -308,7 +308,20 @@ fn the_page_shows_where_the_time_goes() {
     let model = support::scripted::Scripted::default().write(folder.path(), "scripted.gguf");
     let page = folder.path().join("page.html");
     let status = Command::new(env!("CARGO_BIN_EXE_graph-dump"))
-        .args(["--profile", "--ctx", "16", "--repetitions", "2", "--format", "html", "--threads", "2", "--model"])
+        .args([
+            "--profile",
+            "--device",
+            "cpu",
+            "--ctx",
+            "16",
+            "--repetitions",
+            "2",
+            "--format",
+            "html",
+            "--threads",
+            "2",
+            "--model",
+        ])
         .args([&model, Path::new("--out"), &page])
         .status()
         .unwrap();

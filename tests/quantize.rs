@@ -2,7 +2,7 @@
 
 mod support;
 
-use rocmforge::engine::{LoadOptions, Model, Session, SessionOptions};
+use rocmforge::engine::{DeviceChoice, LoadOptions, Model, Session, SessionOptions};
 use rocmforge::models::gguf::{Gguf, Writer};
 use rocmforge::models::quantize::{
     Quantization, QuantizeError, QuantizeOptions, QuantizePlan, quantize, quantize_file,
@@ -117,7 +117,7 @@ fn q8_0_of_the_demo_model_is_the_shipped_file() {
 #[test]
 fn every_type_is_written_and_runs() {
     let source = demo();
-    let load = LoadOptions { threads: 1, ..LoadOptions::default() };
+    let load = LoadOptions { device: DeviceChoice::Cpu, threads: 1, ..LoadOptions::default() };
     for q in Quantization::ALL {
         let plan = QuantizePlan::new(source.header(), options(q.name)).unwrap();
         let found = in_memory(&source, options(q.name), 0).unwrap();

@@ -89,6 +89,7 @@ DEVICE float round_even(float x) { return __builtin_rintf(x); }
 DEVICE float round_away(float x) { return __builtin_roundf(x); }
 
 DEVICE u32 atomic_add(u32* p, u32 v) { return __hip_atomic_fetch_add(p, v, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT); }
+DEVICE u64 atomic_add(u64* p, u64 v) { return __hip_atomic_fetch_add(p, v, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT); }
 DEVICE u32 atomic_cas(u32* p, u32 expected, u32 v) {
     __hip_atomic_compare_exchange_strong(p, &expected, v, __ATOMIC_RELAXED, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT);
     return expected;

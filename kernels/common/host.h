@@ -129,6 +129,7 @@ DEVICE float round_even(float x) { return __builtin_rintf(x); }
 DEVICE float round_away(float x) { return __builtin_roundf(x); }
 
 DEVICE u32 atomic_add(u32* p, u32 v) { return __atomic_fetch_add(p, v, __ATOMIC_RELAXED); }
+DEVICE u64 atomic_add(u64* p, u64 v) { return __atomic_fetch_add(p, v, __ATOMIC_RELAXED); }
 DEVICE u32 atomic_cas(u32* p, u32 expected, u32 v) {
     __atomic_compare_exchange_n(p, &expected, v, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
     return expected;

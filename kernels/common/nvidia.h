@@ -46,6 +46,7 @@ DEVICE float round_even(float x) { return rintf(x); }
 DEVICE float round_away(float x) { return roundf(x); }
 
 DEVICE u32 atomic_add(u32* p, u32 v) { return atomicAdd(p, v); }
+DEVICE u64 atomic_add(u64* p, u64 v) { return atomicAdd(p, v); }
 DEVICE u32 atomic_cas(u32* p, u32 expected, u32 v) { return atomicCAS(p, expected, v); }
 // Releases what this thread has written or seen, and acquires what others had released with it.
 DEVICE u32 atomic_add_ordered(u32* p, u32 v) {

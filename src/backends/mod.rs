@@ -84,7 +84,7 @@ pub struct DeviceSampling<'a> {
     pub min_p: f32,
     /// A number in [0, 1) for each token to choose: with what is left in descending order of logits (then ascending ids), the first
     /// token is chosen whose cumulated probability is larger. Empty at temperature 0.
-    pub draws: &'a [f32],
+    pub draws: &'a [f64],
 }
 
 impl DeviceSampling<'_> {

@@ -3,7 +3,9 @@
 use super::args::{self, DeviceArgs, FileArgs, KvTypeArg, ModelArgs, positive, threads};
 use super::io::Output;
 use super::{Failure, format, interrupt};
-use crate::engine::{self, BenchResult, BenchTest, EngineError, Model, Roofline, Session, SessionOptions};
+use crate::engine::{
+    self, BenchResult, BenchTest, EngineError, Model, Roofline, Sampler, SamplerOptions, Session, SessionOptions,
+};
 use crate::models::synthetic::{Synthetic, SyntheticError};
 use crate::tensor::Bounds;
 use clap::Args;
@@ -14,6 +16,7 @@ use std::time::{Duration, Instant};
 
 /// Bytes that the bandwidth is measured on: many times any cache.
 const BANDWIDTH_BUFFER: usize = 1 << 30;
+const SAMPLING: &str = "Sampling (with --temp)";
 
 /// Measure prompt and decode speed
 #[derive(Args, Debug)]
@@ -30,7 +33,8 @@ share of a prompt is that of the products with weights in the operations that as
 Examples:
   rocmforge bench -m model.gguf
   rocmforge bench --synthetic llama-8b:Q4_K_M -n 128 -d 0,4096
-  rocmforge bench -m model.gguf -p 0 -n 64 -d 0,1024 -r 3 -t 2 --json"
+  rocmforge bench -m model.gguf -p 0 -n 64 -d 0,1024 -r 3 -t 2 --json
+  rocmforge bench --synthetic llama-1b:Q4_0 -p 0 --temp 0.8 --top-k 0"
 )]
 pub struct BenchArgs {
     /// GGUF file and device.
@@ -60,6 +64,18 @@ pub struct BenchArgs {
     /// Element type of the KV cache
     #[arg(long, value_enum, default_value_t = KvTypeArg::Auto)]
     kv_type: KvTypeArg,
+    /// Temperature at which the tokens to decode are drawn; at 0 a device takes the most probable ones, and the CPU gets random ones
+    #[arg(long, value_name = "T", default_value_t = 0.0, help_heading = SAMPLING)]
+    temp: f32,
+    /// Keep the K most probable tokens; 0 keeps all
+    #[arg(long, value_name = "K", default_value_t = 40, help_heading = SAMPLING)]
+    top_k: usize,
+    /// Keep the most probable tokens that together have the probability P; 1 keeps all
+    #[arg(long, value_name = "P", default_value_t = 0.95, help_heading = SAMPLING)]
+    top_p: f32,
+    /// Keep tokens at least P times as probable as the most probable one; 0 keeps all
+    #[arg(long, value_name = "P", default_value_t = 0.05, help_heading = SAMPLING)]
+    min_p: f32,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -67,6 +83,19 @@ pub struct BenchArgs {
     /// after each: for a script that measures another program in turn
     #[arg(long, conflicts_with = "json")]
     paced: bool,
+}
+
+impl BenchArgs {
+    fn sampling(&self) -> SamplerOptions {
+        SamplerOptions {
+            temperature: self.temp,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            seed: 1,
+            ..SamplerOptions::default()
+        }
+    }
 }
 
 /// [`ModelArgs`] without the threads, which are a list here.
@@ -101,8 +130,13 @@ struct Row {
     n_gen: usize,
     n_depth: usize,
     repetitions: usize,
-    /// Who chose the tokens to decode: `host`, at random, or `device`, greedily and without the host in between.
+    /// Who chose the tokens to decode: `host`, or `device`, without the host in between.
     chosen_by: &'static str,
+    /// At 0 the most probable ones if the device chose them, else random ones.
+    temperature: f32,
+    top_k: usize,
+    top_p: f32,
+    min_p: f32,
     tokens_per_second: f64,
     tokens_per_second_stddev: f64,
     tokens_per_second_median: f64,
@@ -139,6 +173,7 @@ struct Sample {
 /// Runs it.
 pub fn run(args: BenchArgs) -> Result<(), Failure> {
     let tests = tests(&args)?;
+    Sampler::new(args.sampling()).map_err(|e| Failure::new(e).hint("see `rocmforge bench --help`"))?;
     let cancel = interrupt::install();
     let needed = tests.iter().map(|(test, depth)| test.tokens().saturating_add(*depth)).max().unwrap_or(1);
     let session =
@@ -224,7 +259,8 @@ fn bench_model(
     let limits = limits(model);
     for &(test, depth) in tests {
         eprintln!("{} …", test.name(depth));
-        let result = engine::bench(&mut session, test, depth, args.repetitions).map_err(interrupted)?;
+        let result =
+            engine::bench(&mut session, test, depth, args.repetitions, &args.sampling()).map_err(interrupted)?;
         report.rows.push(row(args, model, &result, limits, load_seconds)?);
     }
     Ok(())
@@ -266,7 +302,8 @@ fn paced(
             limits = open.then(|| self::limits(model)).flatten();
             open
         };
-        engine::bench_paced(session, test, depth, args.repetitions, &mut next).map_err(interrupted)?;
+        engine::bench_paced(session, test, depth, args.repetitions, &args.sampling(), &mut next)
+            .map_err(interrupted)?;
         if let Some(failure) = failed {
             return Err(failure);
         }
@@ -356,6 +393,10 @@ fn row(
         n_depth: result.depth,
         repetitions: result.times.len(),
         chosen_by: if result.on_device { "device" } else { "host" },
+        temperature: args.temp,
+        top_k: args.top_k,
+        top_p: args.top_p,
+        min_p: args.min_p,
         tokens_per_second: result.mean(),
         tokens_per_second_stddev: result.standard_deviation(),
         tokens_per_second_median: result.median(),

@@ -1,7 +1,6 @@
 //! Speed: prompt and decode tokens a second as llama-bench measures them, and the memory bandwidth to compare with.
 
-use super::{EngineError, Session};
-use crate::backends::DeviceSampling;
+use super::{EngineError, Sampler, SamplerOptions, Session};
 use crate::backends::cpu::Level;
 use crate::backends::cpu::simd::bandwidth::checksum;
 use crate::backends::cpu::simd::memory::AlignedBuf;
@@ -48,7 +47,7 @@ pub struct BenchResult {
     pub depth: usize,
     /// How long each repetition took.
     pub times: Vec<Duration>,
-    /// Whether the device chose the tokens to decode, greedily, instead of getting random ones.
+    /// Whether the device chose the tokens to decode, without the host in between.
     pub on_device: bool,
 }
 
@@ -84,17 +83,19 @@ impl BenchResult {
 }
 
 /// Times a test on random tokens, after one repetition that does not count. The cache is filled to `depth` first, untimed. Where the
-/// model runs on a device that decodes on its own, decoding goes on from a random token with the tokens that it chooses.
+/// model runs on a device that decodes on its own, decoding goes on from a random token with the tokens that it chooses by `sampling`;
+/// elsewhere with those that a [`Sampler`] chooses, or at a temperature of 0 with random ones.
 ///
 /// # Errors
-/// Those of [`Session::prefill`]; no repetitions or no tokens.
+/// Those of [`Session::prefill`]; no repetitions or no tokens; options that [`Sampler::new`] refuses.
 pub fn bench(
     session: &mut Session,
     test: BenchTest,
     depth: usize,
     repetitions: usize,
+    sampling: &SamplerOptions,
 ) -> Result<BenchResult, EngineError> {
-    bench_paced(session, test, depth, repetitions, &mut |_| true)
+    bench_paced(session, test, depth, repetitions, sampling, &mut |_| true)
 }
 
 /// [`bench()`] at the caller's pace: `next` is called when the test is prepared, with nothing, and after each repetition, with its time.
@@ -107,6 +108,7 @@ pub fn bench_paced(
     test: BenchTest,
     depth: usize,
     repetitions: usize,
+    sampling: &SamplerOptions,
     next: &mut dyn FnMut(Option<Duration>) -> bool,
 ) -> Result<BenchResult, EngineError> {
     let refuse = |name, reason: &str| Err(EngineError::Option { name, reason: reason.to_string() });
@@ -120,6 +122,7 @@ pub fn bench_paced(
     if needed > session.context() {
         return Err(EngineError::ContextFull { needed, context: session.context() });
     }
+    let mut sampler = Sampler::new(sampling.clone())?;
     let vocabulary = session.model().config().n_vocab as u32;
     let mut rng = Pcg64::seed_from_u64(1);
     let mut random = |n: usize| (0..n).map(|_| rng.random_range(0..vocabulary)).collect::<Vec<u32>>();
@@ -135,16 +138,7 @@ pub fn bench_paced(
         let start = Instant::now();
         match test {
             BenchTest::Prompt(_) => session.prefill(&ids, &mut |_, _| ())?,
-            BenchTest::Decode(n) => match session.decode_many(ids[0], n, DeviceSampling::GREEDY, &mut |_| true) {
-                Some(Ok(done)) if done == n => on_device = true,
-                Some(Ok(_)) => return Err(EngineError::Cancelled),
-                Some(Err(error)) => return Err(error),
-                None => {
-                    for &id in &ids {
-                        black_box(session.decode(id)?);
-                    }
-                }
-            },
+            BenchTest::Decode(_) => on_device = decode(session, &ids, &mut sampler)?,
         }
         let time = (repetition > 0).then(|| start.elapsed());
         times.extend(time);
@@ -153,6 +147,27 @@ pub fn bench_paced(
         }
     }
     Ok(BenchResult { test, depth, times, on_device })
+}
+
+/// Decodes as many tokens as there are `ids`, from the first one on; whether the device chose them.
+fn decode(session: &mut Session, ids: &[u32], sampler: &mut Sampler) -> Result<bool, EngineError> {
+    if let Some(choice) = sampler.for_device(ids.len(), session.model().config().n_vocab) {
+        let sampling = choice.sampling(sampler.options());
+        if let Some(outcome) = session.decode_many(ids[0], ids.len(), sampling, &mut |_| true) {
+            sampler.skip(ids.len());
+            return if outcome? == ids.len() { Ok(true) } else { Err(EngineError::Cancelled) };
+        }
+    }
+    let mut chosen = ids[0];
+    for &id in ids {
+        if sampler.options().temperature > 0.0 {
+            chosen = sampler.sample(session.decode(chosen)?)?;
+            sampler.accept(chosen);
+        } else {
+            black_box(session.decode(id)?);
+        }
+    }
+    Ok(false)
 }
 
 /// Bytes a second that `threads` threads read from memory together: the best of several passes over a buffer of

@@ -137,7 +137,7 @@ fn by_logit(a: &Candidate, b: &Candidate) -> Ordering {
 /// What a device chooses tokens by.
 pub(super) struct ForDevice {
     bias: Vec<(u32, f32)>,
-    draws: Vec<f32>,
+    draws: Vec<f64>,
 }
 
 impl ForDevice {
@@ -210,6 +210,19 @@ impl Sampler {
     /// # Errors
     /// [`SamplerError::NotFinite`] and [`SamplerError::NoCandidate`].
     pub fn sample(&mut self, logits: &[f32]) -> Result<u32, SamplerError> {
+        self.sample_by(logits, None)
+    }
+
+    /// [`Sampler::sample`] with a random number in [0, 1) of the caller's: of the tokens that are left, in descending order of logits
+    /// (then ascending ids), the first whose cumulated probability is larger than `draw` is chosen. Uses up none of the sampler's.
+    ///
+    /// # Errors
+    /// As [`Sampler::sample`].
+    pub fn sample_at(&mut self, logits: &[f32], draw: f64) -> Result<u32, SamplerError> {
+        self.sample_by(logits, Some(draw))
+    }
+
+    fn sample_by(&mut self, logits: &[f32], draw: Option<f64>) -> Result<u32, SamplerError> {
         let mut biased = std::mem::take(&mut self.biased);
         let logits = if self.options.logit_bias.is_empty() && self.counts.is_empty() {
             logits
@@ -219,7 +232,7 @@ impl Sampler {
             self.bias_and_penalties(&mut biased);
             &biased
         };
-        let chosen = if self.options.temperature <= 0.0 { argmax(logits) } else { self.draw(logits) };
+        let chosen = if self.options.temperature <= 0.0 { argmax(logits) } else { self.draw(logits, draw) };
         self.biased = biased;
         chosen
     }
@@ -236,9 +249,7 @@ impl Sampler {
             *bias.entry(id).or_default() += value;
         }
         let mut rng = self.rng.clone();
-        // Rounded to f32 a number below 1 may become 1.
-        let draw = |_| (rng.random::<f64>() as f32).min(1.0 - f32::EPSILON / 2.0);
-        let draws = if options.temperature > 0.0 { (0..n).map(draw).collect() } else { Vec::new() };
+        let draws = if options.temperature > 0.0 { (0..n).map(|_| rng.random()).collect() } else { Vec::new() };
         Some(ForDevice { bias: bias.into_iter().collect(), draws })
     }
 
@@ -267,12 +278,13 @@ impl Sampler {
         }
     }
 
-    fn draw(&mut self, logits: &[f32]) -> Result<u32, SamplerError> {
+    fn draw(&mut self, logits: &[f32], draw: Option<f64>) -> Result<u32, SamplerError> {
         let mut candidates = std::mem::take(&mut self.candidates);
         let collected = collect(logits, &mut candidates);
         let chosen = collected.map(|()| {
             self.truncate(&mut candidates);
-            self.draw_from(&candidates)
+            let draw = draw.unwrap_or_else(|| self.rng.random());
+            self.draw_from(&candidates, draw)
         });
         self.candidates = candidates;
         chosen
@@ -298,11 +310,11 @@ impl Sampler {
         candidates.sort_unstable_by(by_logit);
     }
 
-    fn draw_from(&mut self, candidates: &[Candidate]) -> u32 {
+    fn draw_from(&self, candidates: &[Candidate], draw: f64) -> u32 {
         let temperature = f64::from(self.options.temperature);
         let largest = f64::from(largest(candidates));
         let weight = |c: &Candidate| ((f64::from(c.logit) - largest) / temperature).exp();
-        let mut rest = self.rng.random::<f64>() * candidates.iter().map(weight).sum::<f64>();
+        let mut rest = draw * candidates.iter().map(weight).sum::<f64>();
         for candidate in candidates {
             rest -= weight(candidate);
             if rest < 0.0 {
@@ -464,6 +476,21 @@ mod tests {
         // Temperature 0.5 squares the probabilities before they are normalised: 0.25, 0.09, 0.0225, 0.0025 of 0.365.
         let cold = SamplerOptions { temperature: 0.5, ..OFF };
         assert_near(&frequencies(&cold, &logits(&p)), &[0.6849, 0.2466, 0.0616, 0.0068]);
+    }
+
+    #[test]
+    fn a_number_of_the_callers() {
+        let p = logits(&[0.5, 0.3, 0.15, 0.05]);
+        let mut sampler = Sampler::new(OFF).unwrap();
+        let mut other = sampler.clone();
+        let at: Vec<u32> =
+            [0.0, 0.49, 0.51, 0.79, 0.81, 0.94, 0.96].map(|d| sampler.sample_at(&p, d).unwrap()).to_vec();
+        assert_eq!(at, [0, 0, 1, 1, 2, 2, 3]);
+        let draw = other.clone().rng.random();
+        assert_eq!(sampler.sample_at(&p, draw), other.sample(&p));
+        // None of its own was used up.
+        assert_eq!(sampler.rng.random::<u64>(), Sampler::new(OFF).unwrap().rng.random::<u64>());
+        assert!(matches!(sampler.sample_at(&[f32::NAN], 0.5), Err(SamplerError::NotFinite { .. })));
     }
 
     #[test]

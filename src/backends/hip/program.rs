@@ -473,7 +473,7 @@ impl Program for HipProgram {
         each: &mut dyn FnMut(u32) -> bool,
     ) -> Option<Result<usize, BackendError>> {
         let chooser = self.chooser.filter(|_| self.steady && !self.profiling)?;
-        let how = Choosing::of(&run.sampling)?;
+        let how = Choosing::of(run, chooser.vocabulary)?;
         if run.sampling.bias.len() > MOST_BIASES || run.position + run.count > self.bounds.s {
             return None;
         }

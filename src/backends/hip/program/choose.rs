@@ -5,12 +5,13 @@ use super::HipProgram;
 use crate::backends::hip::ffi::{Event, Function};
 use crate::backends::hip::launch::{Kernel, Launch, Launches};
 use crate::backends::hip::run_error;
-use crate::backends::hip::steps::{CHOOSER_BLOCKS, ChooserPlaces, Scratch};
+use crate::backends::hip::steps::{CHOOSER_BLOCKS, CHOOSER_PEAKS, ChooserPlaces, Scratch};
 use crate::backends::{BackendError, DecodeRun, DeviceSampling, States};
 use crate::graph::plan::{Place, Plan};
 use crate::tensor::DType;
 use bytemuck::{Pod, Zeroable};
 use std::collections::VecDeque;
+use std::mem::offset_of;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,7 +22,7 @@ pub(super) struct Chooser {
     places: ChooserPlaces,
     /// Where the logits lie in the arena, and how many there are.
     logits: usize,
-    vocabulary: usize,
+    pub(super) vocabulary: usize,
 }
 
 /// `DecodeState` of `kernels/sample.hip`.
@@ -34,35 +35,92 @@ struct DecodeState {
     failed: i32,
     arrived: u32,
     biases: u32,
-    unused: [u32; 2],
+    listed: u32,
+    unused: u32,
+    search: Search,
 }
 
-/// `Sampling` of `kernels/sample.hip`; a temperature of 0 takes the largest logit.
+/// `Search` of `kernels/sample.hip`.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+struct Search {
+    cut: u64,
+    target: u64,
+    before: [u64; 3],
+    top: f32,
+    least: u32,
+    from: i32,
+    to: i32,
+    by: i32,
+    unused: u32,
+}
+
+const _: () = assert!(size_of::<DecodeState>() == 96 && offset_of!(DecodeState, search) == 32);
+const _: () = assert!(size_of::<Search>() == 64 && offset_of!(Search, top) == 40);
+
+/// `Sampling` of `kernels/common/candidates.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 #[repr(C)]
-pub(super) struct Choosing {
-    temperature: f32,
-    top_k: i32,
-    top_p: f32,
+struct Sampling {
+    scale: f64,
+    top_p: u64,
     min_p: f32,
+    top_k: u32,
+    bits: i32,
+    unused: u32,
 }
 
-/// The most candidates that `sample_top` sorts.
-const MOST_CANDIDATES: usize = 1024;
-/// Threads of the kernels that choose, blocks of `sample_greedy`.
+const _: () = assert!(size_of::<Sampling>() == 32 && offset_of!(Sampling, min_p) == 16);
+
+/// How tokens are chosen: what the launches of a step depend on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Choosing {
+    /// `None` takes the largest logit.
+    sampling: Option<Sampling>,
+    /// Whether there are biases.
+    biased: bool,
+}
+
+/// The largest top-k of which the peaks of the logits' parts give a bound.
+const PEAKS_TOP_K: u32 = 1024;
+/// `SAMPLE_PEAKS_BLOCK`, parts of the logits a block.
+const PEAKS_BLOCK: usize = 32;
+/// The most blocks of `sample_masses` and `sample_draw`, and how many logits a thread of theirs has at least.
+const DRAW_BLOCKS: usize = 256;
+const DRAW_LOGITS: usize = 4;
+/// Threads of the kernels that choose.
 const CHOOSER_THREADS: u32 = 256;
 /// The most tokens whose ids are fetched at once, while as many more are evaluated.
 pub(super) const MOST_AHEAD: usize = 8;
 
 impl Choosing {
-    /// How a device does it, if it can.
-    pub(super) fn of(sampling: &DeviceSampling<'_>) -> Option<Choosing> {
-        let DeviceSampling { temperature, top_k, top_p, min_p, .. } = *sampling;
+    /// How a device does it; `None` for options that the sampler on the host refuses, and where numbers are missing.
+    pub(super) fn of(run: &DecodeRun<'_>, vocabulary: usize) -> Option<Choosing> {
+        let DeviceSampling { bias, temperature, top_k, top_p, min_p, draws } = run.sampling;
+        let unit = 0.0..=1.0;
+        let biased = !bias.is_empty();
         if temperature <= 0.0 {
-            return Some(Choosing { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0 });
+            return Some(Choosing { sampling: None, biased });
         }
-        (1..=MOST_CANDIDATES).contains(&top_k).then_some(Choosing { temperature, top_k: top_k as i32, top_p, min_p })
+        if !temperature.is_finite() || !unit.contains(&top_p) || !unit.contains(&min_p) || draws.len() < run.count {
+            return None;
+        }
+        let sampling = Sampling {
+            scale: std::f64::consts::LOG2_E / f64::from(temperature) * 2f64.powi(32),
+            top_p: if top_p < 1.0 { (f64::from(top_p) * 2f64.powi(64)).ceil() as u64 } else { u64::MAX },
+            min_p: if min_p > 0.0 { min_p.ln() } else { f32::NEG_INFINITY },
+            top_k: u32::try_from(top_k).unwrap_or(0),
+            // As many masses as there are logits, none above 2^bits, have no sum above 2^63.
+            bits: 63 - vocabulary.next_power_of_two().trailing_zeros() as i32,
+            unused: 0,
+        };
+        Some(Choosing { sampling: Some(sampling), biased })
     }
+}
+
+/// A random number in [0, 1) in units of 2^-64.
+fn portion(draw: f64) -> u64 {
+    (draw * 2f64.powi(64)) as u64
 }
 
 impl Chooser {
@@ -96,19 +154,35 @@ impl HipProgram {
             let port = self.inputs.iter().find(|p| p.name == name);
             advance.arg(port.map_or(0, |p| self.arena.ptr() + p.offset as u64));
         }
-        after
-            .add(kernel("sample_bias"), [1, 1, 1], CHOOSER_THREADS)
-            .arg(at(p.state))
-            .arg(at(p.biases))
-            .arg(logits)
-            .arg(n);
-        if how.temperature > 0.0 {
-            let top = after.add(kernel("sample_top"), [1, 1, 1], CHOOSER_THREADS);
-            top.arg(at(p.state)).arg(at(p.chosen)).arg(at(p.draws)).arg(logits).arg(n).arg(*how);
-        } else {
+        if how.biased {
+            let bias = after.add(kernel("sample_bias"), [1, 1, 1], CHOOSER_THREADS);
+            bias.arg(at(p.state)).arg(at(p.biases)).arg(logits).arg(n);
+        }
+        let Some(sampling) = how.sampling else {
             let blocks = chooser.vocabulary.div_ceil(4 * CHOOSER_THREADS as usize).clamp(1, CHOOSER_BLOCKS);
             let greedy = after.add(kernel("sample_greedy"), [blocks, 1, 1], CHOOSER_THREADS);
             greedy.arg(at(p.state)).arg(at(p.chosen)).arg(at(p.partial)).arg(logits).arg(n).arg(blocks as i32);
+            return (before, after);
+        };
+        // Peaks tell which logits a small top-k leaves; a histogram shows where the sums of all are reached.
+        let by_peaks = (1..=PEAKS_TOP_K).contains(&sampling.top_k);
+        let histogram = if by_peaks { 0 } else { at(p.histogram) };
+        let parts = chooser.vocabulary.div_ceil(PEAKS_BLOCK).min(CHOOSER_PEAKS / PEAKS_BLOCK);
+        let peaks = after.add(kernel("sample_peaks"), [parts, 1, 1], CHOOSER_THREADS);
+        peaks.arg(at(p.state)).arg(at(p.chosen)).arg(histogram).arg(at(p.peaks));
+        peaks.arg(logits).arg(n).arg(parts as i32).arg(sampling);
+        let blocks = chooser.vocabulary.div_ceil(DRAW_LOGITS * CHOOSER_THREADS as usize).min(DRAW_BLOCKS);
+        if !by_peaks {
+            let masses = after.add(kernel("sample_masses"), [blocks, 1, 1], CHOOSER_THREADS);
+            masses.arg(at(p.state)).arg(at(p.chosen)).arg(at(p.draws)).arg(histogram);
+            masses.arg(logits).arg(n).arg(blocks as i32).arg(sampling);
+        }
+        // Each launch ends at least one of top-k, top-p and the draw; without a histogram it has the candidates of all.
+        let cuts = usize::from(sampling.top_k > 0) + usize::from(sampling.top_p < u64::MAX);
+        for _ in 0..if by_peaks { 1 } else { cuts + 1 } {
+            let draw = after.add(kernel("sample_draw"), [blocks, 1, 1], CHOOSER_THREADS);
+            draw.arg(at(p.state)).arg(at(p.chosen)).arg(at(p.draws)).arg(histogram).arg(at(p.list));
+            draw.arg(logits).arg(n).arg(blocks as i32).arg(sampling);
         }
         (before, after)
     }
@@ -170,7 +244,8 @@ impl HipProgram {
         upload(p.state, bytemuck::bytes_of(&state))?;
         let biases: Vec<u32> = run.sampling.bias.iter().flat_map(|(id, bias)| [*id, bias.to_bits()]).collect();
         upload(p.biases, bytemuck::cast_slice(&biases))?;
-        upload(p.draws, bytemuck::cast_slice(run.sampling.draws))?;
+        let draws: Vec<u64> = run.sampling.draws.iter().take(run.count).copied().map(portion).collect();
+        upload(p.draws, bytemuck::cast_slice(&draws))?;
         let (mut submitted, mut given, mut ahead, mut slot) = (0, 0, 1, 0);
         // While the ids of one batch are fetched, the next one runs.
         let mut running: VecDeque<(usize, Range<usize>, Event)> = VecDeque::with_capacity(2);

@@ -69,14 +69,27 @@ pub(crate) struct ChooserPlaces {
     pub partial: usize,
     /// `Bias`es.
     pub biases: usize,
-    /// Chosen ids, one a position.
-    pub chosen: usize,
+    /// `Histogram`.
+    pub histogram: usize,
+    /// The largest logits of parts of them.
+    pub peaks: usize,
+    /// Candidates.
+    pub list: usize,
     /// Random numbers, one a position.
     pub draws: usize,
+    /// Chosen ids, one a position.
+    pub chosen: usize,
+    end: usize,
 }
 
 /// Blocks of `sample_greedy` at most.
 pub(crate) const CHOOSER_BLOCKS: usize = 256;
+/// `SAMPLE_PEAKS`, parts of the logits at most.
+pub(crate) const CHOOSER_PEAKS: usize = 4096;
+/// `SAMPLE_BUCKETS` of the histogram, each with a count and two sums.
+const CHOOSER_BUCKETS: usize = 2048;
+/// `SAMPLE_LISTED`, candidates in the list at most.
+const CHOOSER_LISTED: usize = 4096;
 /// Tokens with a bias at most.
 pub(crate) const MOST_BIASES: usize = 1024;
 
@@ -90,7 +103,7 @@ impl Scratch {
         let decodes = plan.bounds.t == 1 && plan.bounds.r == 1 && plan.inputs.iter().any(|p| p.name == "tokens");
         let positions = if decodes { plan.bounds.s } else { 0 };
         let mut scratch = Scratch { attention: most(true), others: most(false), chooser: 0, positions };
-        scratch.chooser = scratch.chooser().map_or(0, |p| p.draws + 4 * positions - p.state).next_multiple_of(256);
+        scratch.chooser = scratch.chooser().map_or(0, |p| p.end - p.state).next_multiple_of(256);
         scratch
     }
 
@@ -107,8 +120,13 @@ impl Scratch {
         let state = self.attention + self.others;
         let partial = state + 256;
         let biases = partial + 8 * CHOOSER_BLOCKS;
-        let chosen = biases + 8 * MOST_BIASES;
-        Some(ChooserPlaces { state, partial, biases, chosen, draws: chosen + 4 * self.positions })
+        let histogram = biases + 8 * MOST_BIASES;
+        let peaks = histogram + (4 + 2 * 8) * CHOOSER_BUCKETS;
+        let list = peaks + 4 * CHOOSER_PEAKS;
+        let draws = list + 8 * CHOOSER_LISTED;
+        let chosen = draws + 8 * self.positions;
+        let end = chosen + 4 * self.positions;
+        Some(ChooserPlaces { state, partial, biases, histogram, peaks, list, draws, chosen, end })
     }
 
     /// Where the fault record lies.
