@@ -30,28 +30,40 @@ template <int DIM, int count> DEVICE void copy_rows(char* to, const char* from, 
     }
 }
 
-// From a cache of T to tiles of T, or of q8_0 to tiles of f16.
-template <class T, int DIM, int count> struct Rows {
-    static DEVICE_MEMBER void copy(char* to, const char* from, i64 pitch, int position, int last) {
-        copy_rows<DIM, count>(to, from, pitch, position, last);
-    }
-};
-template <int DIM, int count> struct Rows<q8_0_t, DIM, count> {
-    static DEVICE_MEMBER void copy(char* to, const char* from, i64 pitch, int position, int last) {
-        constexpr int PIECES = DIM / 8;
-#pragma unroll 1
-        for (int piece = thread_id(); piece < count * PIECES; piece += PREFILL_THREADS) {
-            int row = piece / PIECES, at = piece % PIECES * 8;
-            Eight<q8_0_t> e;
-            float x[8];
-            load8(e, from + min_of(position + row, last) * pitch + at / Q8_0_LEN * Q8_0_BYTES + 2 + at % Q8_0_LEN, at);
-            widen8(x, e);
-            u32 pairs[4];
+// Sixteen codes of a row, `piece` of them before, as halves d · q, rounded once; `scales` are the row's. They keep the order that they have
+// in memory.
+template <int DIM> DEVICE void store_codes(char* to, const u32x4& codes, const u16* scales, int piece) {
+    constexpr int BLOCKS = DIM / Q8_0_LEN;
+    u32 halves[8];
 #pragma unroll
-            for (int i = 0; i < 4; i++) pairs[i] = Pair<half_t>::pack(scaled(e, x[2 * i]), scaled(e, x[2 * i + 1]));
-            *(u32x4*)(to + row * PITCH<DIM> + at * 2) = u32x4{pairs[0], pairs[1], pairs[2], pairs[3]};
+    for (int i = 0; i < 4; i++) {
+        u32 scale = scales[BLOCKS % 4 == 0 ? (piece * 4 % BLOCKS + i) : (piece * 4 + i) % BLOCKS];
+        halves[2 * i] = multiply_halves(code_halves<0>(word(codes, i)), scale | scale << 16);
+        halves[2 * i + 1] = multiply_halves(code_halves<1>(word(codes, i)), scale | scale << 16);
+    }
+#pragma unroll
+    for (int i = 0; i < 2; i++) ((u32x4*)to)[i] = u32x4{halves[4 * i], halves[4 * i + 1], halves[4 * i + 2], halves[4 * i + 3]};
+}
+
+// The rows of a head, from a cache of T to tiles of T, or of q8_0 to tiles of f16; and which element is at place i of a tile's row.
+template <class C, int DIM, int count> struct Rows {
+    const char* first;
+    i64 pitch;
+    DEVICE_MEMBER Rows(const Strided& x, const char*, int head) : first(x.ptr + head * x.nb[2]), pitch(x.nb[1]) {}
+    DEVICE_MEMBER void copy(char* to, int position, int last) const { copy_rows<DIM, count>(to, first, pitch, position, last); }
+    static DEVICE_MEMBER int element(int i) { return i; }
+};
+template <int DIM, int count> struct Rows<q8_0_t, DIM, count> : CodeRows {
+    DEVICE_MEMBER Rows(const Strided& x, const char* scales, int head) : CodeRows(x, scales, head) {}
+    DEVICE_MEMBER void copy(char* to, int position, int last) const {
+        constexpr int PIECES = DIM / 16;
+#pragma unroll 1
+        for (int i = thread_id(); i < count * PIECES; i += PREFILL_THREADS) {
+            int row = i / PIECES, piece = i % PIECES, from = min_of(position + row, last);
+            store_codes<DIM>(to + row * PITCH<DIM> + piece * 32, *(const u32x4*)(codes_of(from) + piece * 16), (const u16*)scales_of(from), piece);
         }
     }
+    static DEVICE_MEMBER int element(int i) { return word_element(i / 4, DIM / Q8_0_LEN) + i % 4; }
 };
 
 // Tiles of T from a cache of C.
@@ -76,12 +88,12 @@ template <class T, int DIM, int BLOCK, class C = T> DEVICE void attention_prefil
         int token = min_of(row + 8 * i, rows - 1) / group, head = kv_head * group + min_of(row + 8 * i, rows - 1) % group;
         Visible seen = visible(a, token);
         first[i] = seen.first, end[i] = seen.end;
-        const char* query = a.q.ptr + head * a.q.nb[1] + token * a.q.nb[2] + c * 8;
+        const char* query = a.q.ptr + head * a.q.nb[1] + token * a.q.nb[2];
 #pragma unroll
         for (int step = 0; step < STEPS; step++)
 #pragma unroll
             for (int half = 0; half < 2; half++) {
-                f32x2 x = *(const f32x2*)(query + step * 64 + half * 32);
+                f32x2 x = *(const f32x2*)(query + Rows<C, DIM, BLOCK>::element(step * 16 + half * 8 + 2 * c) * 4);
                 q[step][half * 2 + i] = Pair<T>::pack(x.x * factor, x.y * factor);
             }
     }
@@ -100,9 +112,8 @@ template <class T, int DIM, int BLOCK, class C = T> DEVICE void attention_prefil
 #pragma unroll
     for (int i = 0; i < PREFILL_THREADS / 32; i++) begin = min_of(begin, firsts[i]), until = max_of(until, ends[i]);
 
-    const char* keys = a.k.ptr + kv_head * a.k.nb[2];
-    const char* values = a.v.ptr + kv_head * a.v.nb[2];
-    if (begin < until) Rows<C, DIM, BLOCK>::copy((char*)k_tile, keys, a.k.nb[1], begin, until - 1);
+    const Rows<C, DIM, BLOCK> keys(a.k, a.k_scales, kv_head), values(a.v, a.v_scales, kv_head);
+    if (begin < until) keys.copy((char*)k_tile, begin, until - 1);
     commit_copies();
 
     float out[DIM / 8][4] = {}, max[2] = {NO_SCORE, NO_SCORE}, sum[2] = {};
@@ -111,7 +122,7 @@ template <class T, int DIM, int BLOCK, class C = T> DEVICE void attention_prefil
     const char* k_row = (const char*)k_tile + (lane / 16 * 8 + lane % 8) * PITCH<DIM> + lane / 8 % 2 * 16;
     const char* v_row = (const char*)v_tile + (lane / 8 % 2 * 8 + lane % 8) * PITCH<DIM> + lane / 16 * 16;
     for (int from = begin; from < until; from += BLOCK) {
-        Rows<C, DIM, BLOCK>::copy((char*)v_tile, values, a.v.nb[1], from, until - 1);
+        values.copy((char*)v_tile, from, until - 1);
         commit_copies();
         wait_copies<1>();
         sync_threads();
@@ -129,7 +140,7 @@ template <class T, int DIM, int BLOCK, class C = T> DEVICE void attention_prefil
                 }
         }
         sync_threads();
-        if (from + BLOCK < until) Rows<C, DIM, BLOCK>::copy((char*)k_tile, keys, a.k.nb[1], from + BLOCK, until - 1);
+        if (from + BLOCK < until) keys.copy((char*)k_tile, from + BLOCK, until - 1);
         commit_copies();
         u32 p[SIXTEENS][4];
         if (active) {
@@ -193,9 +204,10 @@ template <class T, int DIM, int BLOCK, class C = T> DEVICE void attention_prefil
         float scale = sum[i] > 0.0f ? 1.0f / sum[i] : 0.0f;
         if (row + 8 * i < rows) {
             int token = (row + 8 * i) / group, head = kv_head * group + (row + 8 * i) % group;
-            char* to = a.out.ptr + head * a.out.nb[1] + token * a.out.nb[2] + c * 8;
+            char* to = a.out.ptr + head * a.out.nb[1] + token * a.out.nb[2];
 #pragma unroll
-            for (int n = 0; n < DIM / 8; n++) *(f32x2*)(to + n * 32) = {out[n][2 * i] * scale, out[n][2 * i + 1] * scale};
+            for (int n = 0; n < DIM / 8; n++)
+                *(f32x2*)(to + Rows<C, DIM, BLOCK>::element(n * 8 + 2 * c) * 4) = {out[n][2 * i] * scale, out[n][2 * i + 1] * scale};
         }
     }
 }

@@ -23,7 +23,7 @@ pub(super) mod testing;
 
 use super::arch::Arch;
 use super::launch::Launches;
-use super::view::{DevicePtr, DeviceView};
+use super::view::{DevicePtr, DeviceView, Form};
 use super::weights::DeviceWeight;
 use crate::graph::plan::{Plan, Step};
 use crate::ops::Op;
@@ -143,6 +143,7 @@ fn scratch_bytes(step: &Step, bounds: &Bounds, arch: &Arch) -> usize {
 /// Appends the launches of a step, or says why the device cannot run it.
 pub(crate) fn launches(op: &Op, s: &StepArgs<'_>, out: &mut Launches) -> Result<(), String> {
     raw_weights(op, s)?;
+    forms(op, s)?;
     match op {
         Op::Attention(op) => attention::launches(op, s, out),
         Op::FullAttention(op) => attention::full_launches(op, s, out),
@@ -184,6 +185,25 @@ fn raw_weights(op: &Op, s: &StepArgs<'_>) -> Result<(), String> {
     for (i, (view, weight)) in s.operands.iter().zip(s.weights).enumerate() {
         if weight.is_some() && view.view.ptr == 0 && !op.is_matmul_weight(i) {
             return Err(format!("operand {i}, a weight of {}, is on the device for matmuls only", view.dtype));
+        }
+    }
+    Ok(())
+}
+
+/// Caches of blocks are read, as whole rows, by the ops that know how they lie.
+fn forms(op: &Op, s: &StepArgs<'_>) -> Result<(), String> {
+    let reads_planes = match op {
+        Op::Attention(_) | Op::FullAttention(_) | Op::Dequantize(_) => true,
+        Op::KvAppend(_) | Op::RopeKvAppend(_) | Op::QkvRopeAppend(_) => true,
+        _ => false,
+    };
+    for view in s.operands.iter().chain(s.results) {
+        match view.form {
+            Form::PartsOfRows => return Err(format!("it takes parts of the rows of a cache of {}", view.dtype)),
+            Form::Planes { .. } if !reads_planes => {
+                return Err(format!("devices keep codes and scales of a cache of {} apart: dequantize it", view.dtype));
+            }
+            _ => {}
         }
     }
     Ok(())
