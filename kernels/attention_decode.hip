@@ -213,7 +213,7 @@ template <int width> DEVICE float group_sum(float v) {
 
 template <class T, int LANES, int HEADS> DEVICE void attention_decode(const AttentionArgs& a) {
     constexpr int DIM = 8 * LANES, GROUPS = DECODE_THREADS / LANES;
-    constexpr int AHEAD = HEADS > 4 || sizeof(T) == 4 ? 2 : HEADS == 1 && sizeof(T) == 1 ? 5 : 4;  // positions of a lane group that are loaded together
+    constexpr int AHEAD = HEADS > 4 || sizeof(T) == 4 ? 2 : 4;  // positions of a lane group that are loaded together
     pdl_trigger();
     LDS(f32x4, quads, (Shared<HEADS, DIM>::QUADS));
     LDS(float, wave_maxima, DECODE_WAVES * HEADS);
