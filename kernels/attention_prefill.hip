@@ -6,8 +6,8 @@
 // matrix units, at short contexts by latency.
 //
 // attention_prefill_mma_… (NVIDIA): a wave makes 16 rows, its Q, S and O in registers; the sums of S are the factor P in place. K and V come
-// through LDS by asynchronous copies: K of the next positions while O is made, V while S is made. LDS at most 34 KiB.
-// Blocks of q8_0 become f16 on their way there, d · q rounded once, by loads and stores: what is copied is as much work to widen.
+// through LDS by asynchronous copies: K of the next positions while O is made, V while S is made. LDS at most 34 KiB. Codes of q8_0 and their
+// scales come a tile earlier, to a place of their own (at most 24 KiB), and become a tile of f16 from there: V after S, K before O.
 #include "common/attention.h"
 #include "common/mma.h"
 
@@ -30,44 +30,84 @@ template <int DIM, int count> DEVICE void copy_rows(char* to, const char* from, 
     }
 }
 
-// Sixteen codes of a row, `piece` of them before, as halves d · q, rounded once; `scales` are the row's. They keep the order that they have
-// in memory.
-template <int DIM> DEVICE void store_codes(char* to, const u32x4& codes, const u16* scales, int piece) {
-    constexpr int BLOCKS = DIM / Q8_0_LEN;
-    u32 halves[8];
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        u32 scale = scales[BLOCKS % 4 == 0 ? (piece * 4 % BLOCKS + i) : (piece * 4 + i) % BLOCKS];
-        halves[2 * i] = multiply_halves(code_halves<0>(word(codes, i)), scale | scale << 16);
-        halves[2 * i + 1] = multiply_halves(code_halves<1>(word(codes, i)), scale | scale << 16);
-    }
-#pragma unroll
-    for (int i = 0; i < 2; i++) ((u32x4*)to)[i] = u32x4{halves[4 * i], halves[4 * i + 1], halves[4 * i + 2], halves[4 * i + 3]};
-}
-
-// The rows of a head, from a cache of T to tiles of T, or of q8_0 to tiles of f16; and which element is at place i of a tile's row.
-template <class C, int DIM, int count> struct Rows {
+// The rows of a head from a cache of T to tiles of T.
+template <class T, int DIM, int BLOCK> struct Rows {
+    static constexpr bool STAGED = false;
     const char* first;
     i64 pitch;
-    DEVICE_MEMBER Rows(const Strided& x, const char*, int head) : first(x.ptr + head * x.nb[2]), pitch(x.nb[1]) {}
-    DEVICE_MEMBER void copy(char* to, int position, int last) const { copy_rows<DIM, count>(to, first, pitch, position, last); }
+    DEVICE_MEMBER Rows(const Strided& x, const char*, int head, u8*) : first(x.ptr + head * x.nb[2]), pitch(x.nb[1]) {}
+    DEVICE_MEMBER void copy(char* to, int position, int last) const { copy_rows<DIM, BLOCK>(to, first, pitch, position, last); }
+    // Which element is at place i of a row of a tile.
     static DEVICE_MEMBER int element(int i) { return i; }
 };
-template <int DIM, int count> struct Rows<q8_0_t, DIM, count> : CodeRows {
-    DEVICE_MEMBER Rows(const Strided& x, const char* scales, int head) : CodeRows(x, scales, head) {}
-    DEVICE_MEMBER void copy(char* to, int position, int last) const {
-        constexpr int PIECES = DIM / 16;
-#pragma unroll 1
-        for (int i = thread_id(); i < count * PIECES; i += PREFILL_THREADS) {
-            int row = i / PIECES, piece = i % PIECES, from = min_of(position + row, last);
-            store_codes<DIM>(to + row * PITCH<DIM> + piece * 32, *(const u32x4*)(codes_of(from) + piece * 16), (const u16*)scales_of(from), piece);
+
+// Those of a cache of q8_0 to tiles of f16, in two steps: a thread's pieces of 16 codes and their scales come by asynchronous copies to a place
+// that no other thread reads, so that it need only wait for its own copies; from there they become halves d · q, rounded once. The
+// elements keep the order of the codes.
+template <int DIM, int BLOCK> struct Rows<q8_0_t, DIM, BLOCK> : CodeRows {
+    static constexpr bool STAGED = true;
+    static constexpr int BLOCKS = DIM / Q8_0_LEN, PIECES = DIM / 16, COUNT = BLOCK * PIECES / PREFILL_THREADS;
+    static constexpr int BYTES = COUNT * PREFILL_THREADS * 24;  // half of staging_bytes in steps/attention.rs
+    static_assert(BLOCK * PIECES % PREFILL_THREADS == 0, "all threads have as many pieces");
+    char* stage;
+    DEVICE_MEMBER Rows(const Strided& x, const char* scales, int head, u8* lds) : CodeRows(x, scales, head), stage((char*)lds) {}
+
+    // Scales are at even addresses where a row has three; the words around them are taken then.
+    DEVICE_MEMBER const char* scales_of_row(int position, int last) const { return scales_of(min_of(position, last)); }
+    DEVICE_MEMBER void issue(int position, int last) const {
+#pragma unroll(DIM > 128 ? 1 : 16)
+        for (int i = 0; i < COUNT; i++) {
+            const int n = thread_id() + i * PREFILL_THREADS, row = position + n / PIECES, piece = n % PIECES;
+            const char* from = scales_of_row(row, last);
+            char *to = codes_at(i), *scales_to = scales_at(i);
+            copy_async(to, codes_of(min_of(row, last)) + piece * 16);
+            if (BLOCKS == 2) {
+                copy_async_few<4>(scales_to, from);
+            } else if (BLOCKS % 4 == 0) {
+                copy_async_few<8>(scales_to, from + piece * 4 % BLOCKS * 2);
+            } else {
+                const int odd = (int)((u64)from & 2);
+                copy_async_few<4>(scales_to, from - odd);
+                copy_async_few<4>(scales_to + 4, from - odd + 4, 2 + odd);
+            }
         }
     }
-    static DEVICE_MEMBER int element(int i) { return word_element(i / 4, DIM / Q8_0_LEN) + i % 4; }
+    // What was issued last with the same positions; the thread's copies must be there.
+    DEVICE_MEMBER void store(char* tile, int position, int last) const {
+#pragma unroll(DIM > 128 ? 1 : 16)
+        for (int i = 0; i < COUNT; i++) {
+            const int n = thread_id() + i * PREFILL_THREADS, row = n / PIECES, piece = n % PIECES;
+            const u32x4 x = *(const u32x4*)codes_at(i);
+            const u16* scale = (const u16*)scales_at(i);
+            const int odd = BLOCKS == 3 ? (int)((u64)scales_of_row(position + row, last) & 2) / 2 : 0;
+            u32 halves[8];
+#pragma unroll
+            for (int w = 0; w < 4; w++) {
+                const u32 d = scale[BLOCKS == 3 ? odd + (piece + w) % 3 : w % min_of(BLOCKS, 4)];
+                halves[2 * w] = multiply_halves(code_halves<0>(word(x, w)), d | d << 16);
+                halves[2 * w + 1] = multiply_halves(code_halves<1>(word(x, w)), d | d << 16);
+            }
+            u32x4* to = (u32x4*)(tile + row * PITCH<DIM> + piece * 32);
+#pragma unroll
+            for (int h = 0; h < 2; h++) to[h] = u32x4{halves[4 * h], halves[4 * h + 1], halves[4 * h + 2], halves[4 * h + 3]};
+        }
+    }
+    static DEVICE_MEMBER int element(int i) { return word_element(i / 4, BLOCKS) + i % 4; }
+
+   private:
+    DEVICE_MEMBER char* codes_at(int i) const { return stage + (i * PREFILL_THREADS + thread_id()) * 16; }
+    DEVICE_MEMBER char* scales_at(int i) const { return stage + COUNT * PREFILL_THREADS * 16 + (i * PREFILL_THREADS + thread_id()) * 8; }
 };
 
+// What Rows of a type take in LDS besides the tile.
+template <class C, int DIM, int BLOCK> DEVICE constexpr int staging_bytes() {
+    if constexpr (Rows<C, DIM, BLOCK>::STAGED) return Rows<C, DIM, BLOCK>::BYTES;
+    return 0;
+}
+
 // Tiles of T from a cache of C.
-template <class T, int DIM, int BLOCK, class C = T> DEVICE void attention_prefill_mma(const AttentionArgs& a) {
+template <class T, int DIM, int BLOCK, class C = T> DEVICE void attention_prefill_mma(const AttentionArgs& a, u8* lds = nullptr) {
+    typedef Rows<C, DIM, BLOCK> Source;
     constexpr int STEPS = DIM / 16, EIGHTS = BLOCK / 8, SIXTEENS = BLOCK / 16;
     pdl_trigger();
     LDS(u32x4, k_tile, BLOCK * PITCH<DIM> / 16);
@@ -93,7 +133,7 @@ template <class T, int DIM, int BLOCK, class C = T> DEVICE void attention_prefil
         for (int step = 0; step < STEPS; step++)
 #pragma unroll
             for (int half = 0; half < 2; half++) {
-                f32x2 x = *(const f32x2*)(query + Rows<C, DIM, BLOCK>::element(step * 16 + half * 8 + 2 * c) * 4);
+                f32x2 x = *(const f32x2*)(query + Source::element(step * 16 + half * 8 + 2 * c) * 4);
                 q[step][half * 2 + i] = Pair<T>::pack(x.x * factor, x.y * factor);
             }
     }
@@ -112,8 +152,21 @@ template <class T, int DIM, int BLOCK, class C = T> DEVICE void attention_prefil
 #pragma unroll
     for (int i = 0; i < PREFILL_THREADS / 32; i++) begin = min_of(begin, firsts[i]), until = max_of(until, ends[i]);
 
-    const Rows<C, DIM, BLOCK> keys(a.k, a.k_scales, kv_head), values(a.v, a.v_scales, kv_head);
-    if (begin < until) keys.copy((char*)k_tile, begin, until - 1);
+    const Source keys(a.k, a.k_scales, kv_head, lds), values(a.v, a.v_scales, kv_head, lds + staging_bytes<C, DIM, BLOCK>());
+    const int last = until - 1;
+    if constexpr (Source::STAGED) {
+        if (begin < until) {
+            keys.issue(begin, last);
+            commit_copies();
+            values.issue(begin, last);
+            commit_copies();
+            wait_copies<1>();
+            keys.store((char*)k_tile, begin, last);
+            if (begin + BLOCK < until) keys.issue(begin + BLOCK, last);
+        }
+    } else {
+        if (begin < until) keys.copy((char*)k_tile, begin, last);
+    }
     commit_copies();
 
     float out[DIM / 8][4] = {}, max[2] = {NO_SCORE, NO_SCORE}, sum[2] = {};
@@ -122,9 +175,11 @@ template <class T, int DIM, int BLOCK, class C = T> DEVICE void attention_prefil
     const char* k_row = (const char*)k_tile + (lane / 16 * 8 + lane % 8) * PITCH<DIM> + lane / 8 % 2 * 16;
     const char* v_row = (const char*)v_tile + (lane / 8 % 2 * 8 + lane % 8) * PITCH<DIM> + lane / 16 * 16;
     for (int from = begin; from < until; from += BLOCK) {
-        values.copy((char*)v_tile, from, until - 1);
-        commit_copies();
-        wait_copies<1>();
+        if constexpr (!Source::STAGED) {
+            values.copy((char*)v_tile, from, last);
+            commit_copies();
+            wait_copies<1>();
+        }
         sync_threads();
         bool active = from < wave_until && from + BLOCK > wave_begin;
         float s[EIGHTS][4] = {};
@@ -139,8 +194,14 @@ template <class T, int DIM, int BLOCK, class C = T> DEVICE void attention_prefil
                     Pair<T>::mma(s[2 * n + 1], q[step], k[2], k[3]);
                 }
         }
-        sync_threads();
-        if (from + BLOCK < until) keys.copy((char*)k_tile, from + BLOCK, until - 1);
+        if constexpr (Source::STAGED) {
+            wait_copies<1>();
+            values.store((char*)v_tile, from, last);
+            if (from + BLOCK < until) values.issue(from + BLOCK, last);
+        } else {
+            sync_threads();
+            if (from + BLOCK < until) keys.copy((char*)k_tile, from + BLOCK, last);
+        }
         commit_copies();
         u32 p[SIXTEENS][4];
         if (active) {
@@ -182,8 +243,14 @@ template <class T, int DIM, int BLOCK, class C = T> DEVICE void attention_prefil
 #pragma unroll
                 for (int i = 0; i < 4; i++) out[n][i] *= rescale[i / 2];
         }
-        wait_copies<1>();
+        if constexpr (!Source::STAGED) wait_copies<1>();
         sync_threads();
+        if constexpr (Source::STAGED) {
+            wait_copies<1>();
+            if (from + BLOCK < until) keys.store((char*)k_tile, from + BLOCK, last);
+            if (from + 2 * BLOCK < until) keys.issue(from + 2 * BLOCK, last);
+            commit_copies();
+        }
         if (active) {
 #pragma unroll
             for (int n = 0; n < STEPS; n++)
@@ -195,7 +262,7 @@ template <class T, int DIM, int BLOCK, class C = T> DEVICE void attention_prefil
                     Pair<T>::mma(out[2 * n + 1], p[step], v[2], v[3]);
                 }
         }
-        sync_threads();
+        if constexpr (!Source::STAGED) sync_threads();
     }
 #pragma unroll
     for (int i = 0; i < 2; i++) {
@@ -207,7 +274,7 @@ template <class T, int DIM, int BLOCK, class C = T> DEVICE void attention_prefil
             char* to = a.out.ptr + head * a.out.nb[1] + token * a.out.nb[2];
 #pragma unroll
             for (int n = 0; n < DIM / 8; n++)
-                *(f32x2*)(to + Rows<C, DIM, BLOCK>::element(n * 8 + 2 * c) * 4) = {out[n][2 * i] * scale, out[n][2 * i + 1] * scale};
+                *(f32x2*)(to + Source::element(n * 8 + 2 * c) * 4) = {out[n][2 * i] * scale, out[n][2 * i + 1] * scale};
         }
     }
 }
@@ -219,8 +286,11 @@ PREFILL_MMA(f16_80, half_t, 80, 64)
 PREFILL_MMA(f16_96, half_t, 96, 64)
 PREFILL_MMA(f16_128, half_t, 128, 64)
 PREFILL_MMA(f16_256, half_t, 256, 16)
-#define PREFILL_MMA_Q8_0(DIM, BLOCK) \
-    KERNEL(attention_prefill_mma_q8_0_##DIM, PREFILL_THREADS, (AttentionArgs a)) { attention_prefill_mma<half_t, DIM, BLOCK, q8_0_t>(a); }
+#define PREFILL_MMA_Q8_0(DIM, BLOCK)                                                  \
+    KERNEL(attention_prefill_mma_q8_0_##DIM, PREFILL_THREADS, (AttentionArgs a)) {    \
+        DYNAMIC_LDS(lds);                                                             \
+        attention_prefill_mma<half_t, DIM, BLOCK, q8_0_t>(a, lds);                    \
+    }
 PREFILL_MMA_Q8_0(64, 64)
 PREFILL_MMA_Q8_0(96, 64)
 PREFILL_MMA_Q8_0(128, 64)

@@ -609,7 +609,8 @@ fn attention_in_tiles_over_q8_0() {
             let tiles = (case.tokens * case.heads / case.kv_heads).div_ceil(64) as u32;
             let args = case.args([&dq, &dk, &dv, &out, &start, &slot], Some(scales));
             let grid = [case.kv_heads as u32, tiles, 1];
-            d.check(d.launch_function(null_mut(), function, grid, 128, 0, &[&args]));
+            let staging = 2 * 24 * case.d as u32 / 16 * if case.d > 128 { 16 } else { 64 };
+            d.check(d.launch_function(null_mut(), function, grid, 128, staging, &[&args]));
             let values = |x: &[u8]| {
                 let x = HostTensor::from_bytes(DType::Q8_0, [case.d, rows, 1, 1], x).unwrap();
                 x.f32s().unwrap().into_owned()

@@ -68,6 +68,17 @@ DEVICE void copy_async(char* to, const char* from) {
     *(u32x4*)to = *(const u32x4*)from;
 #endif
 }
+// 4 or 8 bytes, as copy_async; of `bytes` of them the rest is zeros.
+template <int size> DEVICE void copy_async_few(char* to, const char* from, int bytes = size) {
+#if defined(GPU_NVIDIA)
+    u32 at = (u32)__cvta_generic_to_shared(to);
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(at), "l"(from), "n"(size), "r"(bytes) : "memory");
+#else
+    u8 part[size] = {};
+    __builtin_memcpy(part, from, (u64)bytes);
+    __builtin_memcpy(to, part, size);
+#endif
+}
 // Ends a group of copies.
 DEVICE void commit_copies() {
 #if defined(GPU_NVIDIA)

@@ -19,6 +19,12 @@ const SPLIT_POSITIONS: usize = 128;
 const MAX_SPLITS: usize = 256;
 const PREFILL_ROWS: usize = 64;
 
+/// Dynamic LDS of attention_prefill_mma_q8_0_… for a head size: twice `Rows<q8_0_t, …>::BYTES` of attention_prefill.hip, 24 bytes for
+/// every 16 codes of 64 positions of K and V, or of 16.
+fn staging_bytes(d: usize) -> usize {
+    2 * 24 * d / 16 * if d > 128 { 16 } else { 64 }
+}
+
 /// `Strided` of `kernels/common/attention.h`.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]
@@ -243,6 +249,7 @@ fn attend(
         early: i32::from(s.early && tokens == 1),
         unused: 0,
     };
+    let mut lds = 0;
     let each = group.div_ceil(parts);
     let (kernel, grid, threads) = match variant {
         Variant::Plain => {
@@ -260,6 +267,9 @@ fn attend(
         }
         Variant::TilesMma => {
             let name = tiles_mma_kernel(k.dtype, d)?;
+            if k.dtype == DType::Q8_0 {
+                lds = staging_bytes(d);
+            }
             let tiles = (tokens * group).div_ceil(PREFILL_ROWS);
             (Kernel { file: "attention_prefill", name }, [kv_heads, tiles, 1], 128)
         }
@@ -269,7 +279,7 @@ fn attend(
             (Kernel { file: "attention_prefill_matrix", name }, [kv_heads, tiles, 1], 4 * s.arch.wave as u32)
         }
     };
-    out.add(kernel, grid, threads).arg(args);
+    out.add(kernel, grid, threads).lds(lds).arg(args);
     Ok(())
 }
 
