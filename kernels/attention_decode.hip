@@ -1,18 +1,18 @@
-// attention of few tokens: out[:, h, t] = Σ_j softmax_j(cap(scale · q[:, h, t] · k[:, j, g])) v[:, j, g], over a cache of 16-byte rows or of
-// blocks of q8_0.
+// attention of few tokens: out[:, h, t] = Σ_j softmax_j(cap(scale · q[:, h, t] · k[:, j, g])) v[:, j, g], over a cache of 16-byte rows, of
+// q8_0 in planes (common/cache.h).
 //
 // Grid (splits, kv_heads · parts, tokens), 256 threads. A block takes the query heads of one kv head (at most HEADS; `parts` blocks share
 // more) and one run of positions, so K and V are read once. How many splits have work follows from kv_slot, in device memory: the others
 // leave. Where `early` says that no kernel of the step writes them, the tables and all but the last positions are read before the kernels
 // before this one have ended (mma only). Each block writes its (max, sum, Σ p v) to scratch; the one that arrives last joins them in the
-// order of splits. With one split nothing is joined. Softmax in f32. LDS at most 34 KiB, of …_mma_q8_0_… 86 KiB. Bound by the memory that K
-// and V come from.
+// order of splits. With one split nothing is joined. Softmax in f32. LDS at most 34 KiB. Bound by the memory that K and V come from.
 //
 // attention_decode_…: groups of LANES lanes take a position each, a lane 8 of its elements.
 // attention_decode_mma_… (NVIDIA): Q Kᵀ and P V by matrix instructions that read K and V from global memory in the order in which they lie:
 // any order of k is right if both factors have it. The query heads are rows 0–7 of the 16; rows 8–15 hold what rounding Q and P to 16 bits
 // lost, so that products are as exact as f32's.
-// attention_decode_mma_q8_0_… (NVIDIA): the same over blocks, which come through LDS.
+// attention_decode_mma_q8_0_… (NVIDIA): the products transposed, so that four query heads and what their rounding lost are all eight columns;
+// a lane's codes are neighbours in memory (cache.h), and become halves by one permutation of bytes for two.
 #include "common/attention.h"
 #include "common/mma.h"
 
@@ -213,7 +213,7 @@ template <int width> DEVICE float group_sum(float v) {
 
 template <class T, int LANES, int HEADS> DEVICE void attention_decode(const AttentionArgs& a) {
     constexpr int DIM = 8 * LANES, GROUPS = DECODE_THREADS / LANES;
-    constexpr int AHEAD = HEADS > 4 || sizeof(T) == 4 ? 2 : HEADS == 1 && sizeof(T) == 1 ? 5 : 4;  // positions of a lane group that are loaded together
+    constexpr int AHEAD = HEADS > 4 || sizeof(T) == 4 ? 2 : 4;  // positions of a lane group that are loaded together
     pdl_trigger();
     LDS(f32x4, quads, (Shared<HEADS, DIM>::QUADS));
     LDS(float, wave_maxima, DECODE_WAVES * HEADS);
@@ -224,23 +224,22 @@ template <class T, int LANES, int HEADS> DEVICE void attention_decode(const Atte
     if (!work_of(a, w)) return;
     int group = thread_id() / LANES, at = thread_id() % LANES * 8;
     int k_at = at < a.d ? at : 0, v_at = at < a.d_v ? at : 0;
-    const char* keys = a.k.ptr + w.kv_head * a.k.nb[2] + Row<T>::place(k_at, a.k.nb[0]);
-    const char* values = a.v.ptr + w.kv_head * a.v.nb[2] + Row<T>::place(v_at, a.v.nb[0]);
+    const LaneRows<T> keys(a.k, a.k_scales, w.kv_head, a.d, k_at), values(a.v, a.v_scales, w.kv_head, a.d_v, v_at);
     int last = max_of(w.end - 1, w.begin);
 
     Eight<T> k[AHEAD], v[AHEAD];
 #pragma unroll
-    for (int p = 0; p < AHEAD; p++) load8(k[p], keys + min_of(w.begin + p * GROUPS + group, last) * a.k.nb[1], k_at);
+    for (int p = 0; p < AHEAD; p++) keys.load(k[p], min_of(w.begin + p * GROUPS + group, last));
     float q[HEADS][8];
 #pragma unroll
     for (int h = 0; h < HEADS; h++) {
-        const char* query = a.q.ptr + (w.head + min_of(h, w.count - 1)) * a.q.nb[1] + w.token * a.q.nb[2] + k_at * 4;
-        Eight<float> x;
-        load8(x, query, 0);
-        widen8(q[h], x);
+        const char* query = a.q.ptr + (w.head + min_of(h, w.count - 1)) * a.q.nb[1] + w.token * a.q.nb[2];
         float factor = at < a.d && h < w.count ? query_scale(a) : 0.0f;
 #pragma unroll
-        for (int i = 0; i < 8; i++) q[h][i] *= factor;
+        for (int i = 0; i < 2; i++) {
+            f32x4 x = *(const f32x4*)(query + LaneRows<T>::element(k_at, a.d, i) * 4);
+            q[h][4 * i] = x.x * factor, q[h][4 * i + 1] = x.y * factor, q[h][4 * i + 2] = x.z * factor, q[h][4 * i + 3] = x.w * factor;
+        }
     }
     float acc[HEADS][8] = {}, max[HEADS], sum[HEADS] = {};
 #pragma unroll
@@ -249,22 +248,16 @@ template <class T, int LANES, int HEADS> DEVICE void attention_decode(const Atte
     for (int from = w.begin; from < w.end; from += AHEAD * GROUPS) {
         float scores[AHEAD][HEADS];
 #pragma unroll
-        for (int p = 0; p < AHEAD; p++) load8(v[p], values + min_of(from + p * GROUPS + group, last) * a.v.nb[1], v_at);
+        for (int p = 0; p < AHEAD; p++) values.load(v[p], min_of(from + p * GROUPS + group, last));
 #pragma unroll
         for (int p = 0; p < AHEAD; p++) {
             float x[8];
             widen8(x, k[p]);
 #pragma unroll
-            for (int h = 0; h < HEADS; h++) {
-                float dot = 0.0f;
-#pragma unroll
-                for (int i = 0; i < 8; i++) dot = fma_f32(q[h][i], x[i], dot);
-                scores[p][h] = scaled(k[p], dot);
-            }
+            for (int h = 0; h < HEADS; h++) scores[p][h] = dot8(q[h], x, k[p]);
         }
 #pragma unroll
-        for (int p = 0; p < AHEAD; p++)
-            load8(k[p], keys + min_of(from + (AHEAD + p) * GROUPS + group, last) * a.k.nb[1], k_at);
+        for (int p = 0; p < AHEAD; p++) keys.load(k[p], min_of(from + (AHEAD + p) * GROUPS + group, last));
 #pragma unroll
         for (int p = 0; p < AHEAD; p++)
 #pragma unroll
@@ -291,9 +284,9 @@ template <class T, int LANES, int HEADS> DEVICE void attention_decode(const Atte
             widen8(x, v[p]);
 #pragma unroll
             for (int h = 0; h < HEADS; h++) {
-                float share = scaled(v[p], scores[p][h]);
+                float share[2] = {scaled(v[p], scores[p][h], 0), scaled(v[p], scores[p][h], 1)};
 #pragma unroll
-                for (int i = 0; i < 8; i++) acc[h][i] = fma_f32(share, x[i], acc[h][i]);
+                for (int i = 0; i < 8; i++) acc[h][i] = fma_f32(share[i / 4], x[i], acc[h][i]);
             }
         }
     }
@@ -320,9 +313,12 @@ template <class T, int LANES, int HEADS> DEVICE void attention_decode(const Atte
     if (lane_id() < LANES) {
 #pragma unroll
         for (int h = 0; h < HEADS; h++) {
-            f32x4* out = (f32x4*)(shared + (wave * HEADS + h) * DIM + at);
-            out[0] = {acc[h][0], acc[h][1], acc[h][2], acc[h][3]};
-            out[1] = {acc[h][4], acc[h][5], acc[h][6], acc[h][7]};
+            float* out = shared + (wave * HEADS + h) * DIM;
+            if (at < a.d_v) {
+#pragma unroll
+                for (int i = 0; i < 2; i++)
+                    *(f32x4*)(out + LaneRows<T>::element(at, a.d_v, i)) = {acc[h][4 * i], acc[h][4 * i + 1], acc[h][4 * i + 2], acc[h][4 * i + 3]};
+            }
             wave_maxima[wave * HEADS + h] = max[h];
             wave_sums[wave * HEADS + h] = sum[h];
         }
@@ -501,241 +497,286 @@ DECODE_MMA(f16_128, half_t, 128)
 DECODE_MMA(bf16_64, bf16_t, 64)
 DECODE_MMA(bf16_128, bf16_t, 128)
 
-// ---- matrix instructions over blocks of q8_0 --------------------------------------------------------------------------------------
+// ---- matrix instructions over q8_0 ----------------------------------------------------------------------------------------------
 
-// Bytes are exact in f16, so that K and V are multiplied without their scales: a score sums d · (Q q) over the blocks of its row, and P is
-// multiplied by the scales of a block of V before. These are kept as multiples of the largest that the wave has met, lest products with
-// small ones be too small for f16, as sums are kept relative to the largest score.
+// DIM 64 or 128, both of d and d_v; HEADS 4 or 8. Positions are the rows of the products, S^T = K Q^T and O^T = V^T P^T; their eight columns are
+// four query heads, each with what rounding Q and P to 16 bits lost. Codes are taken as the halves code · 2^-24, which have the same
+// bits; what is too much, 128 for each code, S^T begins with and O^T gets subtracted.
 //
-// Rows of 68 or 136 bytes are neither at multiples of 16 nor in the order of the lanes, so a tile of positions, one run of bytes, goes to LDS
-// by asynchronous copies of the 16-byte words that it touches. Each wave has a ring of such tiles, K and V in turn.
-struct Q8Ring {
-    static constexpr int TILE_BYTES = 2176;  // 16 rows of 128 elements, 32 of 64
-    static constexpr int SLOT_BYTES = TILE_BYTES + 16;
-    // As many as fit in the 99 KiB that a block may take on the smaller devices; a host has 64 KiB.
-#if defined(GPU_NVIDIA)
-    static constexpr int SLOTS = 5;
-#else
-    static constexpr int SLOTS = 3;
-#endif
-    static constexpr int BYTES = DECODE_WAVES * SLOTS * SLOT_BYTES;  // RING_BYTES in steps/attention.rs
+// K is multiplied without its scales: a score sums d · (Q q) over the blocks of its row. P is multiplied by the scales of a block of V
+// before. These are kept as multiples of the largest that the wave has met, lest products with small ones be too small for f16, as sums are
+// kept relative to the largest score.
+
+// One, two or four words from an address that is a multiple of their bytes.
+template <int count> DEVICE void load_words(u32* out, const char* from) {
+    if constexpr (count == 4) {
+        u32x4 x = *(const u32x4*)from;
+        out[0] = x.x, out[1] = x.y, out[2] = x.z, out[3] = x.w;
+    } else if constexpr (count == 2) {
+        u32x2 x = *(const u32x2*)from;
+        out[0] = x.x, out[1] = x.y;
+    } else {
+        out[0] = *(const u32*)from;
+    }
+}
+
+// A wave's positions of K and V, DIM · TILE = 2048, with r = lane / 4 and c = lane % 4. Row ρ of 16 is position 4 · (ρ % 2) + ρ % 8 / 2 + 8 · (ρ / 8),
+// so that the rows that lanes with different c have of V lie side by side.
+template <int DIM> struct Q8Tile {
+    static constexpr int BLOCKS = DIM / 32, TILE = 2048 / DIM, SIXTEENS = TILE / 16, QUADS = DIM / 64;
+    u32x4 k[SIXTEENS][2][QUADS];         // of rows r and r + 8: words c and c + 4 of each block, of 64 elements 2c and 2c + 1
+    u32 v[SIXTEENS][4][BLOCKS];          // of rows 2c, 2c + 1, 2c + 8, 2c + 9: word r of each block
+    u32 k_scales[SIXTEENS][2][QUADS];    // of rows r and r + 8: of neighbouring blocks
+    u32 v_scales[SIXTEENS][2][QUADS];
+
+    // The scale of a block of row r or r + 8.
+    DEVICE_MEMBER float scale(const u32 (&scales)[SIXTEENS][2][QUADS], int s, int half, int block) const {
+        f32x2 pair = Pair<half_t>::unpack(scales[s][half][block / 2]);
+        return block % 2 ? pair.y : pair.x;
+    }
+    static DEVICE_MEMBER int place(int row) { return row % 2 * 4 + row % 8 / 2 + row / 8 * 8; }
+    // Which word of its block a lane's word `step` of K is.
+    static DEVICE_MEMBER int word_of_k(int step) { return DIM == 128 ? lane_id() % 4 + 4 * step : lane_id() % 4 * 2 + step; }
+    DEVICE_MEMBER u32 key(int s, int half, int step, int block) const { return DIM == 128 ? word(k[s][half][step % QUADS], block) : word(k[s][half][0], 2 * step + block); }
+
+    // The positions from `from` on; those after `last` are `last`.
+    DEVICE_MEMBER void load_keys(const CodeRows& rows, int from, int last) {
+        const int r = lane_id() / 4, c = lane_id() % 4;
+#pragma unroll
+        for (int s = 0; s < SIXTEENS; s++)
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                const int position = min_of(from + s * 16 + half * 8 + place(r), last);
+#pragma unroll
+                for (int i = 0; i < QUADS; i++) k[s][half][i] = *(const u32x4*)(rows.codes_of(position) + c * 16 + i * 64);
+                load_words<QUADS>(k_scales[s][half], rows.scales_of(position));
+            }
+    }
+    DEVICE_MEMBER void load_values(const CodeRows& rows, int from, int last) {
+        const int r = lane_id() / 4, c = lane_id() % 4;
+#pragma unroll
+        for (int s = 0; s < SIXTEENS; s++) {
+#pragma unroll
+            for (int p = 0; p < 4; p++)
+                load_words<BLOCKS>(v[s][p], rows.codes_of(min_of(from + s * 16 + 4 * p + c, last)) + r * (DIM / 8));
+#pragma unroll
+            for (int half = 0; half < 2; half++)
+                load_words<QUADS>(v_scales[s][half], rows.scales_of(min_of(from + s * 16 + half * 8 + place(r), last)));
+        }
+    }
 };
 
-// Elements 4c … 4c + 3 of a block, each plus 128. Rows begin at words, so that blocks of odd number begin between two.
-template <bool odd> DEVICE u32 block_word(const char* block, int c) {
-    if (odd) return ((const u32*)(block + 2))[c] ^ 0x80808080u;
-    const u32* words = (const u32*)block + c;
-    return funnel_right(words[0], words[1], 16) ^ 0x80808080u;
-}
-
-// DIM 64 or 128, both of d and d_v. The layout of lanes is that of attention_decode_mma; a lane has of each block of K the elements 4c … 4c + 3
-// and 16 + 4c …, of each block of V the elements 4r … 4r + 3.
-template <int DIM> DEVICE void attention_decode_mma_q8_0(const AttentionArgs& a, char* lds, float* wave_maxima, float* wave_sums) {
-    constexpr int TILE = 2048 / DIM, BLOCKS = DIM / 32, ROW = BLOCKS * Q8_0_BYTES, EIGHTS = TILE / 8, STEPS = TILE / 16;
-    constexpr int SLOTS = Q8Ring::SLOTS, SLOT = Q8Ring::SLOT_BYTES;
-    static_assert(TILE * ROW == Q8Ring::TILE_BYTES, "a tile");
-    static_assert(Q8Ring::BYTES >= 16 * Shared<DECODE_HEADS, DIM>::QUADS, "the waves' shares lie in the ring's place");
+template <int DIM, int HEADS> DEVICE void attention_decode_mma_q8_0(const AttentionArgs& a) {
+    typedef Q8Tile<DIM> Tile;
+    constexpr int BLOCKS = Tile::BLOCKS, TILE = Tile::TILE, SIXTEENS = Tile::SIXTEENS, SETS = HEADS / 4;
+    // Tiles of a wave that are on their way or in use: as many as its registers hold.
+    constexpr int SLOTS = DIM * HEADS > 512 ? 1 : 2;
+    constexpr int STRIDE = DECODE_WAVES * TILE;
+    constexpr float CODE_UNIT = 5.9604644775390625e-8f, CODES = 1.0f / CODE_UNIT, BIAS = 128.0f;
     pdl_trigger();
-    bool waited = !a.early;
-    if (waited) pdl_wait();
+    LDS(f32x4, quads, (Shared<HEADS, DIM>::QUADS));
+    LDS(float, wave_maxima, DECODE_WAVES * HEADS);
+    LDS(float, wave_sums, DECODE_WAVES * HEADS);
+    float* shared = (float*)quads;
+    // As in attention_decode_mma.
+    if (!a.early) pdl_wait();
     Work w;
     if (!work_of(a, w)) return;
-    const int wave = thread_id() / WAVE, lane = lane_id(), r = lane / 4, c = lane % 4;
-    const char* keys = a.k.ptr + w.kv_head * a.k.nb[2];
-    const char* values = a.v.ptr + w.kv_head * a.v.nb[2];
-    char* ring = lds + wave * SLOTS * SLOT;
-    const int first = w.begin + wave * TILE;
-
-    // Item 2t is the wave's tile t of K, 2t + 1 that of V. Nothing behind the cache's last position is read; what is before a head belongs to
-    // another or to nobody.
-    auto issue = [&](int item, int slot) {
-        int from = first + item / 2 * (DECODE_WAVES * TILE);
-        if (from < w.end) {
-            if (!waited && from + TILE >= w.seen_end) {
-                pdl_wait();
-                waited = true;
-            }
-            const char* head = item % 2 ? values : keys;
-            const char* begin = head + (i64)from * ROW;
-            const int before = (int)((u64)begin & 15);
-            const i64 left = head + (i64)a.positions * ROW - begin + before;
-#pragma unroll
-            for (int i = 0; i < (SLOT / 16 + WAVE - 1) / WAVE; i++) {
-                int at = (i * WAVE + lane) * 16;
-                if (at >= Q8Ring::TILE_BYTES + before || at >= left) break;
-                copy_async_part(ring + slot * SLOT + at, begin - before + at, left - at < 16 ? (int)(left - at) : 16);
-            }
-        }
-        commit_copies();
+    const int wave = thread_id() / WAVE, r = lane_id() / 4, c = lane_id() % 4, last = max_of(w.end - 1, w.begin);
+    const CodeRows keys(a.k, a.k_scales, w.kv_head), values(a.v, a.v_scales, w.kv_head);
+    Tile tiles[SLOTS];
+    int from = w.begin + wave * TILE;
+    auto load = [&](int slot) {
+        tiles[slot].load_keys(keys, from + slot * STRIDE, last);
+        tiles[slot].load_values(values, from + slot * STRIDE, last);
     };
-    // A slot's rows.
-    auto rows_of = [&](int slot, const char* head, int from) { return ring + slot * SLOT + (int)((u64)(head + (i64)from * ROW) & 15); };
+    auto ahead = [&](int slot) { return a.early && from + slot * STRIDE + TILE < w.seen_end; };
 #pragma unroll
-    for (int i = 0; i < SLOTS; i++) issue(i, i);
-    if (!waited) pdl_wait();
-    waited = true;
+    for (int slot = 0; slot < SLOTS; slot++)
+        if (ahead(slot)) load(slot);
+    if (a.early) pdl_wait();
+#pragma unroll
+    for (int slot = 0; slot < SLOTS; slot++)
+        if (!ahead(slot)) load(slot);
 
-    // Rows of Q: head r, and what its rounding lost.
-    u32 q[BLOCKS][2][4];
-    const char* query = a.q.ptr + (w.head + min_of(r, w.count - 1)) * a.q.nb[1] + w.token * a.q.nb[2] + c * 16;
+    // Column r of Q^T: head r / 2 of four, or what its rounding lost. `begin`: what the scores of head c begin with.
+    u32 q[SETS][BLOCKS][2][2];
+    float begin[SETS][BLOCKS];
 #pragma unroll
-    for (int b = 0; b < BLOCKS; b++) {
-        float factor = query_scale(a);
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            f32x4 x = *(const f32x4*)(query + b * 128 + i * 64);
-            float x0 = x.x * factor, x1 = x.y * factor, x2 = x.z * factor, x3 = x.w * factor;
-            u32 lo = Pair<half_t>::pack(x0, x1), hi = Pair<half_t>::pack(x2, x3);
-            f32x2 lo_f = Pair<half_t>::unpack(lo), hi_f = Pair<half_t>::unpack(hi);
-            q[b][i][0] = lo;
-            q[b][i][1] = Pair<half_t>::pack(x0 - lo_f.x, x1 - lo_f.y);
-            q[b][i][2] = hi;
-            q[b][i][3] = Pair<half_t>::pack(x2 - hi_f.x, x3 - hi_f.y);
-        }
-    }
-    // The unit of `acc`: the largest scale of V so far. It begins with the least scale that there is.
-    float acc[BLOCKS][4][4] = {}, max = NO_SCORE, sum = 0.0f, unit = 5.9604645e-8f;
-    int item = 0, slot = 0;
-    auto next = [&](int slot) { return slot + 1 < SLOTS ? slot + 1 : 0; };
-    for (int from = first; from < w.end; from += DECODE_WAVES * TILE) {
-        wait_copies<SLOTS - 1>();
-        sync_wave();
-        float scores[EIGHTS][2] = {};
-        const char* rows = rows_of(slot, keys, from);
-#pragma unroll
-        for (int e = 0; e < EIGHTS; e++) {
-            const char* mine = rows + (e * 8 + r) * ROW;
-            const char* columns = rows + (e * 8 + 2 * c) * ROW;
-#pragma unroll
-            for (int b = 0; b < BLOCKS; b++) {
-                float s[4] = {};
-#pragma unroll
-                for (int i = 0; i < 2; i++) {
-                    u32 x = b % 2 ? block_word<true>(mine + b * Q8_0_BYTES, c + 4 * i) : block_word<false>(mine + b * Q8_0_BYTES, c + 4 * i);
-                    Pair<half_t>::mma(s, q[b][i], halves_of_bytes<0>(x), halves_of_bytes<1>(x));
-                }
-#pragma unroll
-                for (int i = 0; i < 2; i++) {
-                    float d = half_bits_float(*(const u16*)(columns + i * ROW + b * Q8_0_BYTES));
-                    scores[e][i] = fma_f32(d, s[i] + s[i + 2], scores[e][i]);
-                }
-            }
-        }
-        sync_wave();
-        issue(item + SLOTS, slot);
-        slot = next(slot);
-        float above = max;
-#pragma unroll
-        for (int e = 0; e < EIGHTS; e++)
-#pragma unroll
-            for (int i = 0; i < 2; i++) {
-                scores[e][i] = from + e * 8 + 2 * c + i < w.end ? capped(a, scores[e][i]) : NEG_INFINITY;
-                above = max_of(above, scores[e][i]);
-            }
-        above = max_of(above, shfl_xor(above, 1));
-        above = max_of(above, shfl_xor(above, 2));
-        float rescale = exp2_f32(max - above);
-        max = above;
-        sum *= rescale;
-
-        wait_copies<SLOTS - 1>();
-        sync_wave();
-        rows = rows_of(slot, values, from);
-        // Scales of this lane's positions of each 16: 2c, 2c + 1, 2c + 8, 2c + 9; of those that are not seen, 0.
-        float d[STEPS][4][BLOCKS], largest = unit;
-#pragma unroll
-        for (int s = 0; s < STEPS; s++)
-#pragma unroll
-            for (int p = 0; p < 4; p++) {
-                int j = s * 16 + 2 * c + p % 2 + p / 2 * 8;
-#pragma unroll
-                for (int b = 0; b < BLOCKS; b++) {
-                    float scale = half_bits_float(*(const u16*)(rows + j * ROW + b * Q8_0_BYTES));
-                    d[s][p][b] = from + j < w.end ? scale : 0.0f;
-                    largest = max_of(largest, d[s][p][b]);
-                }
-            }
-        largest = max_of(largest, shfl_xor(largest, 1));
-        largest = max_of(largest, shfl_xor(largest, 2));
-        float inverse = 1.0f / largest;
-        rescale *= unit * inverse;
-        unit = largest;
-#pragma unroll
-        for (int b = 0; b < BLOCKS; b++)
-#pragma unroll
-            for (int j = 0; j < 4; j++)
-#pragma unroll
-                for (int i = 0; i < 4; i++) acc[b][j][i] *= rescale;
-#pragma unroll
-        for (int s = 0; s < STEPS; s++) {
-            float p[4];
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                p[i] = exp2_f32(scores[2 * s + i / 2][i % 2] - above);
-                sum += p[i];
-                p[i] *= inverse;
-            }
-#pragma unroll
-            for (int b = 0; b < BLOCKS; b++) {
-                u32 factor[4];
-#pragma unroll
-                for (int i = 0; i < 2; i++) {
-                    float p0 = p[2 * i] * d[s][2 * i][b], p1 = p[2 * i + 1] * d[s][2 * i + 1][b];
-                    factor[2 * i] = Pair<half_t>::pack(p0, p1);
-                    f32x2 rounded = Pair<half_t>::unpack(factor[2 * i]);
-                    factor[2 * i + 1] = Pair<half_t>::pack(p0 - rounded.x, p1 - rounded.y);
-                }
-                u32 x[4];
-#pragma unroll
-                for (int i = 0; i < 4; i++) {
-                    const char* block = rows + (s * 16 + 2 * c + i % 2 + i / 2 * 8) * ROW + b * Q8_0_BYTES;
-                    x[i] = b % 2 ? block_word<true>(block, r) : block_word<false>(block, r);
-                }
-                // Column r of product j is element 4r + j.
-                u32 lo[2] = {interleave<0>(x[0], x[1]), interleave<0>(x[2], x[3])};
-                u32 hi[2] = {interleave<1>(x[0], x[1]), interleave<1>(x[2], x[3])};
-                Pair<half_t>::mma(acc[b][0], factor, halves_of_bytes<0>(lo[0]), halves_of_bytes<0>(lo[1]));
-                Pair<half_t>::mma(acc[b][1], factor, halves_of_bytes<1>(lo[0]), halves_of_bytes<1>(lo[1]));
-                Pair<half_t>::mma(acc[b][2], factor, halves_of_bytes<0>(hi[0]), halves_of_bytes<0>(hi[1]));
-                Pair<half_t>::mma(acc[b][3], factor, halves_of_bytes<1>(hi[0]), halves_of_bytes<1>(hi[1]));
-            }
-        }
-        sync_wave();
-        issue(item + 1 + SLOTS, slot);
-        slot = next(slot);
-        item += 2;
-    }
-    sum += shfl_xor(sum, 1);
-    sum += shfl_xor(sum, 2);
-    // The ring is free when all waves are here.
-    wait_copies<0>();
-    sync_threads();
-    float* shared = (float*)lds;
-    if (r < w.count) {
+    for (int set = 0; set < SETS; set++) {
+        const char* query = a.q.ptr + (w.head + min_of(set * 4 + r / 2, w.count - 1)) * a.q.nb[1] + w.token * a.q.nb[2];
 #pragma unroll
         for (int b = 0; b < BLOCKS; b++) {
-            // Columns 2c and 2c + 1 of the four products: elements 8c … 8c + 7 of a block.
-            f32x4* out = (f32x4*)(shared + (wave * DECODE_HEADS + r) * DIM + b * 32 + c * 8);
+            float all = 0.0f;
 #pragma unroll
-            for (int i = 0; i < 2; i++) {
-                auto x = [&](int j) { return (acc[b][j][i] + acc[b][j][i + 2]) * unit; };
-                out[i] = {x(0), x(1), x(2), x(3)};
+            for (int step = 0; step < 2; step++) {
+                f32x4 x = *(const f32x4*)(query + b * 128 + Tile::word_of_k(step) * 16);
+                float v[4] = {x.x, x.y, x.z, x.w};
+#pragma unroll
+                for (int i = 0; i < 2; i++) {
+                    float x0 = v[2 * i] * query_scale(a), x1 = v[2 * i + 1] * query_scale(a);
+                    u32 pair = Pair<half_t>::pack(x0, x1);
+                    f32x2 rounded = Pair<half_t>::unpack(pair);
+                    if (r % 2) {
+                        pair = Pair<half_t>::pack(x0 - rounded.x, x1 - rounded.y);
+                        rounded = Pair<half_t>::unpack(pair);
+                    }
+                    q[set][b][step][i] = pair;
+                    all += rounded.x + rounded.y;
+                }
+            }
+#pragma unroll
+            for (int m = 1; m < 8; m <<= 1) all += shfl_xor(all, m);  // of both columns of a head
+            begin[set][b] = shfl(all, 8 * c) * (-BIAS * CODE_UNIT);
+        }
+    }
+
+    // O^T of elements 4r … 4r + 3 of a block, two in a product, for head c of four; what P is too much by in it, 128 · P; and the unit of both:
+    // the largest scale of V so far. It begins with the least scale that there is.
+    float acc[SETS][BLOCKS][2][4] = {}, extra[SETS][BLOCKS] = {}, max[SETS], sum[SETS] = {}, unit = CODE_UNIT;
+#pragma unroll
+    for (int set = 0; set < SETS; set++) max[set] = NO_SCORE;
+    auto attend = [&](Tile& tile, int position) {
+        float scores[SETS][SIXTEENS][2] = {};
+#pragma unroll
+        for (int s = 0; s < SIXTEENS; s++)
+#pragma unroll
+            for (int b = 0; b < BLOCKS; b++) {
+                u32 k[2][4];
+#pragma unroll
+                for (int step = 0; step < 2; step++)
+#pragma unroll
+                    for (int half = 0; half < 2; half++) {
+                        u32 x = tile.key(s, half, step, b);
+                        k[step][half] = byte_halves<0, 1>(x), k[step][half + 2] = byte_halves<2, 3>(x);
+                    }
+#pragma unroll
+                for (int set = 0; set < SETS; set++) {
+                    float x[4] = {begin[set][b], 0.0f, begin[set][b], 0.0f};
+#pragma unroll
+                    for (int step = 0; step < 2; step++) Pair<half_t>::mma(x, k[step], q[set][b][step][0], q[set][b][step][1]);
+#pragma unroll
+                    for (int half = 0; half < 2; half++)
+                        scores[set][s][half] = fma_f32(tile.scale(tile.k_scales, s, half, b), x[2 * half] + x[2 * half + 1], scores[set][s][half]);
+                }
+            }
+        if (position + SLOTS * STRIDE < w.end) tile.load_keys(keys, position + SLOTS * STRIDE, last);
+        float above[SETS], largest = unit;
+#pragma unroll
+        for (int set = 0; set < SETS; set++) {
+            above[set] = max[set];
+#pragma unroll
+            for (int s = 0; s < SIXTEENS; s++)
+#pragma unroll
+                for (int half = 0; half < 2; half++) {
+                    float score = capped(a, scores[set][s][half] * CODES);
+                    scores[set][s][half] = position + s * 16 + half * 8 + Tile::place(r) < w.end ? score : NEG_INFINITY;
+                    above[set] = max_of(above[set], scores[set][s][half]);
+                }
+        }
+#pragma unroll
+        for (int s = 0; s < SIXTEENS; s++)
+#pragma unroll
+            for (int half = 0; half < 2; half++)
+#pragma unroll
+                for (int b = 0; b < BLOCKS; b++) largest = max_of(largest, tile.scale(tile.v_scales, s, half, b));
+#pragma unroll
+        for (int m = 4; m < WAVE; m <<= 1) {
+            largest = max_of(largest, shfl_xor(largest, m));
+#pragma unroll
+            for (int set = 0; set < SETS; set++) above[set] = max_of(above[set], shfl_xor(above[set], m));
+        }
+        bool grows = largest != unit;
+#pragma unroll
+        for (int set = 0; set < SETS; set++) grows |= above[set] != max[set];
+        const float inverse = 1.0f / largest;
+        // Seldom after the first tiles.
+        if (wave_any(grows)) {
+#pragma unroll
+            for (int set = 0; set < SETS; set++) {
+                float rescale = exp2_f32(max[set] - above[set]);
+                max[set] = above[set];
+                sum[set] *= rescale;
+                rescale *= unit * inverse;
+#pragma unroll
+                for (int b = 0; b < BLOCKS; b++) {
+                    extra[set][b] *= rescale;
+#pragma unroll
+                    for (int i = 0; i < 8; i++) acc[set][b][i / 4][i % 4] *= rescale;
+                }
+            }
+            unit = largest;
+        }
+#pragma unroll
+        for (int s = 0; s < SIXTEENS; s++) {
+            float p[SETS][2];
+#pragma unroll
+            for (int set = 0; set < SETS; set++)
+#pragma unroll
+                for (int half = 0; half < 2; half++) {
+                    p[set][half] = exp2_f32(scores[set][s][half] - max[set]);
+                    sum[set] += p[set][half];
+                    p[set][half] *= inverse;
+                }
+#pragma unroll
+            for (int b = 0; b < BLOCKS; b++) {
+                // Elements 4r, 4r + 1 are the rows of the first product, 4r + 2, 4r + 3 those of the second.
+                u32 v[2][4];
+#pragma unroll
+                for (int half = 0; half < 2; half++) {
+                    u32 x = tile.v[s][2 * half][b], y = tile.v[s][2 * half + 1][b];
+                    u32 lower = pick_bytes<0x5410u>(x, y), upper = pick_bytes<0x7632u>(x, y);
+                    v[0][2 * half] = byte_halves<0, 2>(lower), v[0][2 * half + 1] = byte_halves<1, 3>(lower);
+                    v[1][2 * half] = byte_halves<0, 2>(upper), v[1][2 * half + 1] = byte_halves<1, 3>(upper);
+                }
+#pragma unroll
+                for (int set = 0; set < SETS; set++) {
+                    // P and what its rounding loses, columns 2c and 2c + 1 of row r, become rows 2c and 2c + 1 of column r.
+                    u32 factor[2];
+#pragma unroll
+                    for (int half = 0; half < 2; half++) {
+                        float x = p[set][half] * tile.scale(tile.v_scales, s, half, b);
+                        extra[set][b] += x;
+                        factor[half] = transposed(Pair<half_t>::pack(x, x - Pair<half_t>::unpack(Pair<half_t>::pack(x, x)).x));
+                    }
+#pragma unroll
+                    for (int i = 0; i < 2; i++) Pair<half_t>::mma(acc[set][b][i], v[i], factor[0], factor[1]);
+                }
             }
         }
-        wave_maxima[wave * DECODE_HEADS + r] = max;
-        wave_sums[wave * DECODE_HEADS + r] = sum;
+        if (position + SLOTS * STRIDE < w.end) tile.load_values(values, position + SLOTS * STRIDE, last);
+    };
+    for (; from < w.end; from += SLOTS * STRIDE) {
+#pragma unroll
+        for (int slot = 0; slot < SLOTS; slot++) {
+            if (from + slot * STRIDE < w.end) attend(tiles[slot], from + slot * STRIDE);
+        }
     }
-    finish<DECODE_HEADS, DIM>(a, w, shared, wave_maxima, wave_sums);
+#pragma unroll
+    for (int set = 0; set < SETS; set++) {
+        const int head = set * 4 + c;
+#pragma unroll
+        for (int m = 4; m < WAVE; m <<= 1) sum[set] += shfl_xor(sum[set], m);
+#pragma unroll
+        for (int b = 0; b < BLOCKS; b++) {
+#pragma unroll
+            for (int m = 4; m < WAVE; m <<= 1) extra[set][b] += shfl_xor(extra[set][b], m);
+            auto out = [&](int j) { return fma_f32(acc[set][b][j / 2][j % 2 * 2] + acc[set][b][j / 2][j % 2 * 2 + 1], CODES, -BIAS * extra[set][b]) * unit; };
+            if (head < w.count) *(f32x4*)(shared + (wave * HEADS + head) * DIM + b * 32 + r * 4) = {out(0), out(1), out(2), out(3)};
+        }
+        if (head < w.count && r == 0) {
+            wave_maxima[wave * HEADS + head] = max[set];
+            wave_sums[wave * HEADS + head] = sum[set];
+        }
+    }
+    finish<HEADS, DIM>(a, w, shared, wave_maxima, wave_sums);
 }
 
-#define DECODE_MMA_Q8_0(DIM)                                                                   \
-    KERNEL(attention_decode_mma_q8_0_##DIM, DECODE_THREADS, (AttentionArgs a)) {               \
-        DYNAMIC_LDS(lds);                                                                      \
-        LDS(float, wave_maxima, DECODE_WAVES * DECODE_HEADS);                                  \
-        LDS(float, wave_sums, DECODE_WAVES * DECODE_HEADS);                                    \
-        attention_decode_mma_q8_0<DIM>(a, (char*)lds, wave_maxima, wave_sums);                 \
-    }
-DECODE_MMA_Q8_0(64)
-DECODE_MMA_Q8_0(128)
+#define DECODE_MMA_Q8_0(DIM, HEADS) \
+    KERNEL(attention_decode_mma_q8_0_##DIM##_##HEADS, DECODE_THREADS, (AttentionArgs a)) { attention_decode_mma_q8_0<DIM, HEADS>(a); }
+DECODE_MMA_Q8_0(64, 4)
+DECODE_MMA_Q8_0(64, 8)
+DECODE_MMA_Q8_0(128, 4)
+DECODE_MMA_Q8_0(128, 8)
 
 #endif

@@ -17,8 +17,7 @@ template <class T> DEVICE void attention_plain(const AttentionArgs& a) {
     pdl_wait();
     Visible seen = visible(a, t);
     const char* q = a.q.ptr + h * a.q.nb[1] + t * a.q.nb[2];
-    const char* keys = a.k.ptr + g * a.k.nb[2];
-    const char* values = a.v.ptr + g * a.v.nb[2];
+    const HeadRows<T> keys(a.k, a.k_scales, g, a.d), values(a.v, a.v_scales, g, a.d_v);
     for (int i = tid; i < a.d; i += PLAIN_THREADS) query[i] = *(const float*)(q + i * a.q.nb[0]) * query_scale(a);
     sync_threads();
 
@@ -28,9 +27,8 @@ template <class T> DEVICE void attention_plain(const AttentionArgs& a) {
         int count = min_of(PLAIN_THREADS, seen.end - from);
         float score = NEG_INFINITY;
         if (tid < count) {
-            const char* key = keys + (i64)(from + tid) * a.k.nb[1];
             float dot = 0.0f;
-            for (int i = 0; i < a.d; i++) dot = fma_f32(query[i], Row<T>::value(key + Row<T>::place(i, a.k.nb[0]), i), dot);
+            for (int i = 0; i < a.d; i++) dot = fma_f32(query[i], keys.value(from + tid, i), dot);
             score = capped(a, dot);
             if (a.mask.ptr) score += LOG2E * *(const float*)(a.mask.ptr + (i64)(from + tid) * a.mask.nb[0] + t * a.mask.nb[1]);
         }
@@ -45,8 +43,7 @@ template <class T> DEVICE void attention_plain(const AttentionArgs& a) {
             int i = tid + n * PLAIN_THREADS;
             if (i >= a.d_v) break;
             acc[n] *= rescale;
-            const char* value = values + (i64)from * a.v.nb[1] + Row<T>::place(i, a.v.nb[0]);
-            for (int j = 0; j < count; j++) acc[n] = fma_f32(powers[j], Row<T>::value(value + j * a.v.nb[1], i), acc[n]);
+            for (int j = 0; j < count; j++) acc[n] = fma_f32(powers[j], values.value(from + j, i), acc[n]);
         }
         sync_threads();
     }
@@ -62,3 +59,4 @@ KERNEL(attention_plain_f32, PLAIN_THREADS, (AttentionArgs a)) { attention_plain<
 KERNEL(attention_plain_f16, PLAIN_THREADS, (AttentionArgs a)) { attention_plain<half_t>(a); }
 KERNEL(attention_plain_bf16, PLAIN_THREADS, (AttentionArgs a)) { attention_plain<bf16_t>(a); }
 KERNEL(attention_plain_q8_0, PLAIN_THREADS, (AttentionArgs a)) { attention_plain<q8_0_t>(a); }
+KERNEL(attention_plain_q8_0_blocks, PLAIN_THREADS, (AttentionArgs a)) { attention_plain<q8_0_block_t>(a); }

@@ -6,8 +6,8 @@
 // matrix units, at short contexts by latency.
 //
 // attention_prefill_mma_… (NVIDIA): a wave makes 16 rows, its Q, S and O in registers; the sums of S are the factor P in place. K and V come
-// through LDS by asynchronous copies: K of the next positions while O is made, V while S is made. LDS at most 34 KiB.
-// Blocks of q8_0 become f16 on their way there, d · q rounded once, by loads and stores: what is copied is as much work to widen.
+// through LDS by asynchronous copies: K of the next positions while O is made, V while S is made. LDS at most 34 KiB. Codes of q8_0 and their
+// scales come a tile earlier, to a place of their own (at most 24 KiB), and become a tile of f16 from there: V after S, K before O.
 #include "common/attention.h"
 #include "common/mma.h"
 
@@ -30,32 +30,84 @@ template <int DIM, int count> DEVICE void copy_rows(char* to, const char* from, 
     }
 }
 
-// From a cache of T to tiles of T, or of q8_0 to tiles of f16.
-template <class T, int DIM, int count> struct Rows {
-    static DEVICE_MEMBER void copy(char* to, const char* from, i64 pitch, int position, int last) {
-        copy_rows<DIM, count>(to, from, pitch, position, last);
-    }
-};
-template <int DIM, int count> struct Rows<q8_0_t, DIM, count> {
-    static DEVICE_MEMBER void copy(char* to, const char* from, i64 pitch, int position, int last) {
-        constexpr int PIECES = DIM / 8;
-#pragma unroll 1
-        for (int piece = thread_id(); piece < count * PIECES; piece += PREFILL_THREADS) {
-            int row = piece / PIECES, at = piece % PIECES * 8;
-            Eight<q8_0_t> e;
-            float x[8];
-            load8(e, from + min_of(position + row, last) * pitch + at / Q8_0_LEN * Q8_0_BYTES + 2 + at % Q8_0_LEN, at);
-            widen8(x, e);
-            u32 pairs[4];
-#pragma unroll
-            for (int i = 0; i < 4; i++) pairs[i] = Pair<half_t>::pack(scaled(e, x[2 * i]), scaled(e, x[2 * i + 1]));
-            *(u32x4*)(to + row * PITCH<DIM> + at * 2) = u32x4{pairs[0], pairs[1], pairs[2], pairs[3]};
-        }
-    }
+// The rows of a head from a cache of T to tiles of T.
+template <class T, int DIM, int BLOCK> struct Rows {
+    static constexpr bool STAGED = false;
+    const char* first;
+    i64 pitch;
+    DEVICE_MEMBER Rows(const Strided& x, const char*, int head, u8*) : first(x.ptr + head * x.nb[2]), pitch(x.nb[1]) {}
+    DEVICE_MEMBER void copy(char* to, int position, int last) const { copy_rows<DIM, BLOCK>(to, first, pitch, position, last); }
+    // Which element is at place i of a row of a tile.
+    static DEVICE_MEMBER int element(int i) { return i; }
 };
 
+// Those of a cache of q8_0 to tiles of f16, in two steps: a thread's pieces of 16 codes and their scales come by asynchronous copies to a place
+// that no other thread reads, so that it need only wait for its own copies; from there they become halves d · q, rounded once. The
+// elements keep the order of the codes.
+template <int DIM, int BLOCK> struct Rows<q8_0_t, DIM, BLOCK> : CodeRows {
+    static constexpr bool STAGED = true;
+    static constexpr int BLOCKS = DIM / Q8_0_LEN, PIECES = DIM / 16, COUNT = BLOCK * PIECES / PREFILL_THREADS;
+    static constexpr int BYTES = COUNT * PREFILL_THREADS * 24;  // half of staging_bytes in steps/attention.rs
+    static_assert(BLOCK * PIECES % PREFILL_THREADS == 0, "all threads have as many pieces");
+    char* stage;
+    DEVICE_MEMBER Rows(const Strided& x, const char* scales, int head, u8* lds) : CodeRows(x, scales, head), stage((char*)lds) {}
+
+    // Scales are at even addresses where a row has three; the words around them are taken then.
+    DEVICE_MEMBER const char* scales_of_row(int position, int last) const { return scales_of(min_of(position, last)); }
+    DEVICE_MEMBER void issue(int position, int last) const {
+#pragma unroll(DIM > 128 ? 1 : 16)
+        for (int i = 0; i < COUNT; i++) {
+            const int n = thread_id() + i * PREFILL_THREADS, row = position + n / PIECES, piece = n % PIECES;
+            const char* from = scales_of_row(row, last);
+            char *to = codes_at(i), *scales_to = scales_at(i);
+            copy_async(to, codes_of(min_of(row, last)) + piece * 16);
+            if (BLOCKS == 2) {
+                copy_async_few<4>(scales_to, from);
+            } else if (BLOCKS % 4 == 0) {
+                copy_async_few<8>(scales_to, from + piece * 4 % BLOCKS * 2);
+            } else {
+                const int odd = (int)((u64)from & 2);
+                copy_async_few<4>(scales_to, from - odd);
+                copy_async_few<4>(scales_to + 4, from - odd + 4, 2 + odd);
+            }
+        }
+    }
+    // What was issued last with the same positions; the thread's copies must be there.
+    DEVICE_MEMBER void store(char* tile, int position, int last) const {
+#pragma unroll(DIM > 128 ? 1 : 16)
+        for (int i = 0; i < COUNT; i++) {
+            const int n = thread_id() + i * PREFILL_THREADS, row = n / PIECES, piece = n % PIECES;
+            const u32x4 x = *(const u32x4*)codes_at(i);
+            const u16* scale = (const u16*)scales_at(i);
+            const int odd = BLOCKS == 3 ? (int)((u64)scales_of_row(position + row, last) & 2) / 2 : 0;
+            u32 halves[8];
+#pragma unroll
+            for (int w = 0; w < 4; w++) {
+                const u32 d = scale[BLOCKS == 3 ? odd + (piece + w) % 3 : w % min_of(BLOCKS, 4)];
+                halves[2 * w] = multiply_halves(code_halves<0>(word(x, w)), d | d << 16);
+                halves[2 * w + 1] = multiply_halves(code_halves<1>(word(x, w)), d | d << 16);
+            }
+            u32x4* to = (u32x4*)(tile + row * PITCH<DIM> + piece * 32);
+#pragma unroll
+            for (int h = 0; h < 2; h++) to[h] = u32x4{halves[4 * h], halves[4 * h + 1], halves[4 * h + 2], halves[4 * h + 3]};
+        }
+    }
+    static DEVICE_MEMBER int element(int i) { return word_element(i / 4, BLOCKS) + i % 4; }
+
+   private:
+    DEVICE_MEMBER char* codes_at(int i) const { return stage + (i * PREFILL_THREADS + thread_id()) * 16; }
+    DEVICE_MEMBER char* scales_at(int i) const { return stage + COUNT * PREFILL_THREADS * 16 + (i * PREFILL_THREADS + thread_id()) * 8; }
+};
+
+// What Rows of a type take in LDS besides the tile.
+template <class C, int DIM, int BLOCK> DEVICE constexpr int staging_bytes() {
+    if constexpr (Rows<C, DIM, BLOCK>::STAGED) return Rows<C, DIM, BLOCK>::BYTES;
+    return 0;
+}
+
 // Tiles of T from a cache of C.
-template <class T, int DIM, int BLOCK, class C = T> DEVICE void attention_prefill_mma(const AttentionArgs& a) {
+template <class T, int DIM, int BLOCK, class C = T> DEVICE void attention_prefill_mma(const AttentionArgs& a, u8* lds = nullptr) {
+    typedef Rows<C, DIM, BLOCK> Source;
     constexpr int STEPS = DIM / 16, EIGHTS = BLOCK / 8, SIXTEENS = BLOCK / 16;
     pdl_trigger();
     LDS(u32x4, k_tile, BLOCK * PITCH<DIM> / 16);
@@ -76,12 +128,12 @@ template <class T, int DIM, int BLOCK, class C = T> DEVICE void attention_prefil
         int token = min_of(row + 8 * i, rows - 1) / group, head = kv_head * group + min_of(row + 8 * i, rows - 1) % group;
         Visible seen = visible(a, token);
         first[i] = seen.first, end[i] = seen.end;
-        const char* query = a.q.ptr + head * a.q.nb[1] + token * a.q.nb[2] + c * 8;
+        const char* query = a.q.ptr + head * a.q.nb[1] + token * a.q.nb[2];
 #pragma unroll
         for (int step = 0; step < STEPS; step++)
 #pragma unroll
             for (int half = 0; half < 2; half++) {
-                f32x2 x = *(const f32x2*)(query + step * 64 + half * 32);
+                f32x2 x = *(const f32x2*)(query + Source::element(step * 16 + half * 8 + 2 * c) * 4);
                 q[step][half * 2 + i] = Pair<T>::pack(x.x * factor, x.y * factor);
             }
     }
@@ -100,9 +152,21 @@ template <class T, int DIM, int BLOCK, class C = T> DEVICE void attention_prefil
 #pragma unroll
     for (int i = 0; i < PREFILL_THREADS / 32; i++) begin = min_of(begin, firsts[i]), until = max_of(until, ends[i]);
 
-    const char* keys = a.k.ptr + kv_head * a.k.nb[2];
-    const char* values = a.v.ptr + kv_head * a.v.nb[2];
-    if (begin < until) Rows<C, DIM, BLOCK>::copy((char*)k_tile, keys, a.k.nb[1], begin, until - 1);
+    const Source keys(a.k, a.k_scales, kv_head, lds), values(a.v, a.v_scales, kv_head, lds + staging_bytes<C, DIM, BLOCK>());
+    const int last = until - 1;
+    if constexpr (Source::STAGED) {
+        if (begin < until) {
+            keys.issue(begin, last);
+            commit_copies();
+            values.issue(begin, last);
+            commit_copies();
+            wait_copies<1>();
+            keys.store((char*)k_tile, begin, last);
+            if (begin + BLOCK < until) keys.issue(begin + BLOCK, last);
+        }
+    } else {
+        if (begin < until) keys.copy((char*)k_tile, begin, last);
+    }
     commit_copies();
 
     float out[DIM / 8][4] = {}, max[2] = {NO_SCORE, NO_SCORE}, sum[2] = {};
@@ -111,9 +175,11 @@ template <class T, int DIM, int BLOCK, class C = T> DEVICE void attention_prefil
     const char* k_row = (const char*)k_tile + (lane / 16 * 8 + lane % 8) * PITCH<DIM> + lane / 8 % 2 * 16;
     const char* v_row = (const char*)v_tile + (lane / 8 % 2 * 8 + lane % 8) * PITCH<DIM> + lane / 16 * 16;
     for (int from = begin; from < until; from += BLOCK) {
-        Rows<C, DIM, BLOCK>::copy((char*)v_tile, values, a.v.nb[1], from, until - 1);
-        commit_copies();
-        wait_copies<1>();
+        if constexpr (!Source::STAGED) {
+            values.copy((char*)v_tile, from, last);
+            commit_copies();
+            wait_copies<1>();
+        }
         sync_threads();
         bool active = from < wave_until && from + BLOCK > wave_begin;
         float s[EIGHTS][4] = {};
@@ -128,8 +194,14 @@ template <class T, int DIM, int BLOCK, class C = T> DEVICE void attention_prefil
                     Pair<T>::mma(s[2 * n + 1], q[step], k[2], k[3]);
                 }
         }
-        sync_threads();
-        if (from + BLOCK < until) Rows<C, DIM, BLOCK>::copy((char*)k_tile, keys, a.k.nb[1], from + BLOCK, until - 1);
+        if constexpr (Source::STAGED) {
+            wait_copies<1>();
+            values.store((char*)v_tile, from, last);
+            if (from + BLOCK < until) values.issue(from + BLOCK, last);
+        } else {
+            sync_threads();
+            if (from + BLOCK < until) keys.copy((char*)k_tile, from + BLOCK, last);
+        }
         commit_copies();
         u32 p[SIXTEENS][4];
         if (active) {
@@ -171,8 +243,14 @@ template <class T, int DIM, int BLOCK, class C = T> DEVICE void attention_prefil
 #pragma unroll
                 for (int i = 0; i < 4; i++) out[n][i] *= rescale[i / 2];
         }
-        wait_copies<1>();
+        if constexpr (!Source::STAGED) wait_copies<1>();
         sync_threads();
+        if constexpr (Source::STAGED) {
+            wait_copies<1>();
+            if (from + BLOCK < until) keys.store((char*)k_tile, from + BLOCK, last);
+            if (from + 2 * BLOCK < until) keys.issue(from + 2 * BLOCK, last);
+            commit_copies();
+        }
         if (active) {
 #pragma unroll
             for (int n = 0; n < STEPS; n++)
@@ -184,7 +262,7 @@ template <class T, int DIM, int BLOCK, class C = T> DEVICE void attention_prefil
                     Pair<T>::mma(out[2 * n + 1], p[step], v[2], v[3]);
                 }
         }
-        sync_threads();
+        if constexpr (!Source::STAGED) sync_threads();
     }
 #pragma unroll
     for (int i = 0; i < 2; i++) {
@@ -193,9 +271,10 @@ template <class T, int DIM, int BLOCK, class C = T> DEVICE void attention_prefil
         float scale = sum[i] > 0.0f ? 1.0f / sum[i] : 0.0f;
         if (row + 8 * i < rows) {
             int token = (row + 8 * i) / group, head = kv_head * group + (row + 8 * i) % group;
-            char* to = a.out.ptr + head * a.out.nb[1] + token * a.out.nb[2] + c * 8;
+            char* to = a.out.ptr + head * a.out.nb[1] + token * a.out.nb[2];
 #pragma unroll
-            for (int n = 0; n < DIM / 8; n++) *(f32x2*)(to + n * 32) = {out[n][2 * i] * scale, out[n][2 * i + 1] * scale};
+            for (int n = 0; n < DIM / 8; n++)
+                *(f32x2*)(to + Source::element(n * 8 + 2 * c) * 4) = {out[n][2 * i] * scale, out[n][2 * i + 1] * scale};
         }
     }
 }
@@ -207,8 +286,11 @@ PREFILL_MMA(f16_80, half_t, 80, 64)
 PREFILL_MMA(f16_96, half_t, 96, 64)
 PREFILL_MMA(f16_128, half_t, 128, 64)
 PREFILL_MMA(f16_256, half_t, 256, 16)
-#define PREFILL_MMA_Q8_0(DIM, BLOCK) \
-    KERNEL(attention_prefill_mma_q8_0_##DIM, PREFILL_THREADS, (AttentionArgs a)) { attention_prefill_mma<half_t, DIM, BLOCK, q8_0_t>(a); }
+#define PREFILL_MMA_Q8_0(DIM, BLOCK)                                                  \
+    KERNEL(attention_prefill_mma_q8_0_##DIM, PREFILL_THREADS, (AttentionArgs a)) {    \
+        DYNAMIC_LDS(lds);                                                             \
+        attention_prefill_mma<half_t, DIM, BLOCK, q8_0_t>(a, lds);                    \
+    }
 PREFILL_MMA_Q8_0(64, 64)
 PREFILL_MMA_Q8_0(96, 64)
 PREFILL_MMA_Q8_0(128, 64)

@@ -4,6 +4,7 @@
 // Grid: x ⌈rows · ⌈k / 32⌉ / 128⌉. LDS: 18 KiB (f32), 10 KiB (half): each wave turns its values round there, so that its lanes write
 // neighbouring 16-byte words. Bound by the bytes written.
 #include "common/blocks.h"
+#include "common/cache.h"
 #include "common/store_groups.h"
 
 // Rows of floats whose length is a multiple of 4: neighbouring lanes take neighbouring quads.
@@ -53,3 +54,24 @@ FOR_EACH_SIMPLE_TYPE(DEQUANTIZE)
 FOR_EACH_CODE_TYPE(DEQUANTIZE)
 FOR_EACH_K_TYPE(DEQUANTIZE)
 FOR_EACH_IQ_TYPE(DEQUANTIZE)
+
+// The values of a cache of q8_0 (common/cache.h): `codes` is its view, `scales` are those of its first row; out as above.
+KERNEL(dequantize_cache_q8_0, STORE_THREADS, (View codes, const char* scales, float* out)) {
+    LDS(u32, tile, STORE_TILE(32));
+    pdl_trigger();
+    pdl_wait();
+    int blocks = codes.ne[0] / Q8_0_LEN, total = blocks * codes.ne[1] * codes.ne[2] * codes.ne[3];
+    int index = block_x() * STORE_THREADS + thread_id(), row = index / blocks, block = index % blocks;
+    float values[32];
+    if (index < total) {
+        const char* source = at(codes, 0, row % codes.ne[1], row / codes.ne[1] % codes.ne[2], row / codes.ne[1] / codes.ne[2]);
+        float d = half_to_float(((const half_t*)scales_of(scales, codes.ptr, source))[block]);
+#pragma unroll
+        for (int w = 0; w < 8; w++) {
+            u32 word = ((const u32*)source)[w * blocks + block];
+#pragma unroll
+            for (int i = 0; i < 4; i++) values[4 * w + i] = d * (float)((int)(word >> 8 * i & 255u) - 128);
+        }
+    }
+    store_groups(values, out, index, total, tile);
+}

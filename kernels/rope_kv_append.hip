@@ -51,8 +51,8 @@ KERNEL(rope_kv_append, 256,
 }
 
 KERNEL(rope_kv_append_blocks, 256,
-       (View q, View k, View v, View out, View k_state, View v_state, const int* positions, const int* slots, const float* factors,
-        RopeTable table, float scale, int n_dims, int neox, Fault* fault, int step)) {
+       (View q, View k, View v, View out, View k_state, View v_state, char* k_scales, char* v_scales, const int* positions, const int* slots,
+        const float* factors, RopeTable table, float scale, int n_dims, int neox, Fault* fault, int step)) {
     pdl_trigger();
     pdl_wait();
     int t = block_x(), i = block_y() * 256 + thread_id();
@@ -73,13 +73,13 @@ KERNEL(rope_kv_append_blocks, 256,
     // The threads between Q and K have nothing to do.
     i -= div_up(of_q, 32) * 32;
     if (i < 0 || i >= d * k.ne[1] + d_v * v.ne[1] || !stored) return;
-    char* to;
-    int e;
+    char *to, *scales;
+    int e, blocks;
     float value;
     if (i < d * k.ne[1]) {
         int head = i / d;
         e = i - head * d;
-        to = at(k_state, 0, slot, head, 0);
+        to = at(k_state, 0, slot, head, 0), scales = scales_of(k_scales, k_state.ptr, to), blocks = d / Q8_0_LEN;
         const float* from = f32_at(k, 0, head, t, 0);
         value = from[e];
         if (e < n_dims) {
@@ -92,8 +92,8 @@ KERNEL(rope_kv_append_blocks, 256,
         i -= d * k.ne[1];
         int head = i / d_v;
         e = i - head * d_v;
-        to = at(v_state, 0, slot, head, 0);
+        to = at(v_state, 0, slot, head, 0), scales = scales_of(v_scales, v_state.ptr, to), blocks = d_v / Q8_0_LEN;
         value = *f32_at(v, e, head, t, 0);
     }
-    store_block(to, e, value);
+    store_block(to, scales, blocks, e, value);
 }

@@ -333,69 +333,88 @@ fn matrix_products_in_every_layout() {
     }
 }
 
-/// Attention of one token over blocks by matrix instructions, which backends launch on NVIDIA's devices only: two splits, a first position
-/// that is no multiple of a tile, and heads of the cache that begin at no multiple of 16 bytes.
-#[test]
-fn attention_over_blocks_by_matrix_instructions() {
-    let (heads, kv_heads, capacity, first, slot, scale) = (8usize, 2usize, 333usize, 5usize, 318usize, 0.125f32);
-    for d in devices().iter().filter(|d| d.wave == 32) {
-        for dim in [64, 128] {
-            let q = support::uniform(3, dim * heads);
-            let cache = |seed| {
-                // Magnitudes differ among positions and blocks, so that their scales do.
-                let mut x = support::uniform(seed, dim * capacity * kv_heads);
-                for (i, block) in x.chunks_mut(32).enumerate() {
-                    block.iter_mut().for_each(|x| *x *= [0.01, 1.0, 0.3, 20.0, 0.0][i % 5]);
-                }
-                HostTensor::quantized(DType::Q8_0, [dim, capacity, kv_heads, 1], &x).unwrap()
-            };
-            let (k, v) = (cache(4), cache(5));
-            let (dq, dk, dv) = (d.buffer(&q), d.buffer(&k.bytes()), d.buffer(&v.bytes()));
-            let (out, scratch) = (d.buffer(&vec![f32::NAN; dim * heads]), d.buffer(&vec![0u8; 1 << 16]));
-            let (start, slots) = (d.buffer(&[first as i32]), d.buffer(&[slot as i32]));
-            let row = DType::Q8_0.row_bytes(dim).unwrap();
-            let floats = [4, dim * 4, dim * heads * 4];
-            let blocks = [34, row, row * capacity];
-            let mut args = Vec::new();
-            for (p, nb) in [(dq, floats), (dk, blocks), (dv, blocks), (out, floats), (null_mut(), [0; 3])] {
-                args.extend(address(&p));
-                args.extend(nb.iter().flat_map(|n| (*n as i64).to_ne_bytes()));
-            }
-            args.extend([start, slots, scratch].iter().flat_map(address));
-            args.extend([scale, 0.0].iter().flat_map(|x: &f32| x.to_ne_bytes()));
-            let (causal, window, splits, parts, early) = (1, 0, 2, 1, 0);
-            let sizes = [heads, kv_heads, 1, dim, dim, causal, window, capacity, splits, parts, early, 0];
-            args.extend(sizes.iter().flat_map(|n| (*n as i32).to_ne_bytes()));
-            let function = d.function_of(c"host:attention_decode", &format!("attention_decode_mma_q8_0_{dim}"));
-            let ring = 8 * 3 * 2192;
-            d.check(d.launch_function(null_mut(), function, [splits as u32, kv_heads as u32, 1], 256, ring, &[&args]));
-            let found = d.read::<f32>(out, dim * heads);
+/// The codes, then the scales of rows of blocks of q8_0, as devices keep a cache of them (`kernels/common/cache.h`).
+fn planes_of(blocks: &[u8], row: usize) -> Vec<u8> {
+    let (mut codes, mut scales) = (Vec::new(), Vec::new());
+    for row in blocks.chunks_exact(row / 32 * 34) {
+        for word in 0..8 {
+            codes.extend(row.chunks_exact(34).flat_map(|block| block[2 + 4 * word..][..4].iter().map(|q| q ^ 0x80)));
+        }
+        scales.extend(row.chunks_exact(34).flat_map(|block| &block[..2]));
+    }
+    [codes, scales].concat()
+}
 
-            let (k, v) = (k.f32s().unwrap(), v.f32s().unwrap());
-            let mut expected = vec![0.0f64; dim * heads];
-            for h in 0..heads {
-                let at = |j: usize| (h / (heads / kv_heads) * capacity + j) * dim;
-                let score = |j: usize| -> f64 {
-                    let products = (0..dim).map(|i| f64::from(q[h * dim + i]) * f64::from(k[at(j) + i]));
-                    products.sum::<f64>() * f64::from(scale)
-                };
-                let scores: Vec<f64> = (first..=slot).map(score).collect();
-                let most = scores.iter().copied().fold(f64::MIN, f64::max);
-                let total: f64 = scores.iter().map(|s| (s - most).exp()).sum();
-                for (s, j) in scores.iter().zip(first..) {
-                    for i in 0..dim {
-                        expected[h * dim + i] += (s - most).exp() / total * f64::from(v[at(j) + i]);
-                    }
-                }
-            }
-            let largest = expected.iter().fold(0.0f64, |m, x| m.max(x.abs()));
-            for (i, (f, e)) in found.iter().zip(&expected).enumerate() {
-                assert!((f64::from(*f) - e).abs() <= 1e-5 * largest, "{dim}, element {i}: {f}, expected {e}");
-            }
-            for p in [dq, dk, dv, out, scratch, start, slots] {
-                d.check(call!(d, hipFree, Pointer => p));
+/// Attention of one token over a cache of q8_0 by matrix instructions, which backends launch on NVIDIA's devices only: up to four query heads
+/// and up to eight of a kv head, two splits, a first position that is no multiple of a tile, an odd number of positions.
+#[test]
+fn attention_over_q8_0_by_matrix_instructions() {
+    for d in devices().iter().filter(|d| d.wave == 32) {
+        for (dim, group) in [(64, 3), (64, 4), (64, 7), (128, 4), (128, 8)] {
+            attention_over_q8_0(d, dim, group);
+        }
+    }
+}
+
+fn attention_over_q8_0(d: &Device, dim: usize, group: usize) {
+    let (kv_heads, capacity, first, slot, scale) = (2usize, 333usize, 5usize, 318usize, 0.125f32);
+    let heads = group * kv_heads;
+    let q = support::uniform(3, dim * heads);
+    let cache = |seed| {
+        // Magnitudes differ among positions and blocks, so that their scales do.
+        let mut x = support::uniform(seed, dim * capacity * kv_heads);
+        for (i, block) in x.chunks_mut(32).enumerate() {
+            block.iter_mut().for_each(|x| *x *= [0.01, 1.0, 0.3, 20.0, 0.0][i % 5]);
+        }
+        HostTensor::quantized(DType::Q8_0, [dim, capacity, kv_heads, 1], &x).unwrap()
+    };
+    let (k, v) = (cache(4), cache(5));
+    let [dk, dv] = [&k, &v].map(|x| d.buffer(&planes_of(&x.bytes(), dim)));
+    let scales = [dk, dv].map(|p| (p as usize + dim * capacity * kv_heads) as Pointer);
+    let dq = d.buffer(&q);
+    let (out, scratch) = (d.buffer(&vec![f32::NAN; dim * heads]), d.buffer(&vec![0u8; 1 << 16]));
+    let (start, slots) = (d.buffer(&[first as i32]), d.buffer(&[slot as i32]));
+    let floats = [4, dim * 4, dim * heads * 4];
+    let codes = [32, dim, dim * capacity];
+    let mut args = Vec::new();
+    for (p, nb) in [(dq, floats), (dk, codes), (dv, codes), (out, floats), (null_mut(), [0; 3])] {
+        args.extend(address(&p));
+        args.extend(nb.iter().flat_map(|n| (*n as i64).to_ne_bytes()));
+    }
+    args.extend([start, slots, scratch, scales[0], scales[1]].iter().flat_map(address));
+    args.extend([scale, 0.0].iter().flat_map(|x: &f32| x.to_ne_bytes()));
+    let (causal, window, splits, parts, early) = (1, 0, 2, 1, 0);
+    let sizes = [heads, kv_heads, 1, dim, dim, causal, window, capacity, splits, parts, early, 0];
+    args.extend(sizes.iter().flat_map(|n| (*n as i32).to_ne_bytes()));
+    let most = if group > 4 { 8 } else { 4 };
+    let function = d.function_of(c"host:attention_decode", &format!("attention_decode_mma_q8_0_{dim}_{most}"));
+    d.check(d.launch_function(null_mut(), function, [splits as u32, kv_heads as u32, 1], 256, 0, &[&args]));
+    let found = d.read::<f32>(out, dim * heads);
+
+    let (k, v) = (k.f32s().unwrap(), v.f32s().unwrap());
+    let mut expected = vec![0.0f64; dim * heads];
+    for h in 0..heads {
+        let at = |j: usize| (h / group * capacity + j) * dim;
+        let score = |j: usize| -> f64 {
+            let products = (0..dim).map(|i| f64::from(q[h * dim + i]) * f64::from(k[at(j) + i]));
+            products.sum::<f64>() * f64::from(scale)
+        };
+        let scores: Vec<f64> = (first..=slot).map(score).collect();
+        let most = scores.iter().copied().fold(f64::MIN, f64::max);
+        let total: f64 = scores.iter().map(|s| (s - most).exp()).sum();
+        for (s, j) in scores.iter().zip(first..) {
+            for i in 0..dim {
+                expected[h * dim + i] += (s - most).exp() / total * f64::from(v[at(j) + i]);
             }
         }
+    }
+    let largest = expected.iter().fold(0.0f64, |m, x| m.max(x.abs()));
+    for (i, (f, e)) in found.iter().zip(&expected).enumerate() {
+        let close = (f64::from(*f) - e).abs() <= 1e-5 * largest;
+        assert!(close, "{dim}, groups of {group}, element {i}: {f}, expected {e}");
+    }
+    for p in [dq, dk, dv, out, scratch, start, slots] {
+        d.check(call!(d, hipFree, Pointer => p));
     }
 }
 
@@ -445,10 +464,12 @@ impl Attention {
         out
     }
 
-    /// `AttentionArgs` of `kernels/common/attention.h`.
-    fn args(&self, [q, k, v, out, start, slot]: [&Pointer; 6]) -> Vec<u8> {
+    /// `AttentionArgs` of `kernels/common/attention.h`, over a cache of f16, or of q8_0 with these scales of K and V.
+    fn args(&self, [q, k, v, out, start, slot]: [&Pointer; 6], scales: Option<[Pointer; 2]>) -> Vec<u8> {
         let (d, rows) = (self.d as i64, self.heads as i64);
-        let (activations, cache) = ([4, 4 * d, 4 * d * rows], [2, 2 * d, 2 * d * Self::POSITIONS as i64]);
+        let [block, element] = if scales.is_some() { [32, 1] } else { [2, 2] };
+        let activations = [4, 4 * d, 4 * d * rows];
+        let cache = [block, element * d, element * d * Self::POSITIONS as i64];
         let mut bytes = Vec::new();
         for (pointer, strides) in [(q, activations), (k, cache), (v, cache), (out, activations)] {
             bytes.extend(address(pointer));
@@ -457,19 +478,33 @@ impl Attention {
         bytes.extend([0; 32]);
         [start, slot].iter().for_each(|p| bytes.extend(address(p)));
         bytes.extend([0; 8]);
+        scales.unwrap_or([null_mut(); 2]).iter().for_each(|p| bytes.extend(address(p)));
         [self.scale, self.softcap].iter().for_each(|x| bytes.extend(x.to_ne_bytes()));
         let sizes = [self.heads, self.kv_heads, self.tokens, self.d, self.d].map(|n| n as i32);
         sizes.iter().for_each(|n| bytes.extend(n.to_ne_bytes()));
         let (causal, splits) = (1, 1);
         let rest = [causal, self.window, Self::POSITIONS as i32, splits, 1, 0, 0];
         rest.iter().for_each(|n| bytes.extend(n.to_ne_bytes()));
-        assert_eq!(bytes.len(), 240);
+        assert_eq!(bytes.len(), 256);
         bytes
+    }
+
+    /// The bound is that of `backend_ops` for products of halves.
+    fn compare(&self, found: &[f32], [q, k, v]: [&[f32]; 3], kernel: &str) {
+        let expected = self.reference(q, k, v);
+        let largest = expected.iter().fold(0f64, |m, x| m.max(x.abs()));
+        for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            let (off, size, tokens) = ((f64::from(*found) - expected).abs(), self.d, self.tokens);
+            assert!(
+                off <= largest / 1024.0,
+                "{kernel}, heads of {size}, {tokens} tokens: element {i} is {found}, not {expected}"
+            );
+        }
     }
 }
 
 /// Tiles of attention in the layouts of gfx12 and CDNA, which the emulated devices have, and of gfx11. What the cache has behind the last
-/// token is NaN: it must not count. The bound is that of `backend_ops` for products of halves.
+/// token is NaN: it must not count.
 #[test]
 fn attention_in_tiles_in_every_layout() {
     let plain = |d, heads, kv_heads, slot, tokens| Attention {
@@ -514,19 +549,73 @@ fn attention_in_tiles_in_every_layout() {
                 (d.buffer(&vec![f32::NAN; q.len()]), d.buffer(&vec![case.start; case.tokens]), d.buffer(&slots));
             let function = d.function_of(file, &format!("attention_prefill_matrix_f16_{}", case.d));
             let tiles = (case.tokens * case.heads / case.kv_heads).div_ceil(64) as u32;
-            let args = case.args([&dq, &dk, &dv, &out, &start, &slot]);
+            let args = case.args([&dq, &dk, &dv, &out, &start, &slot], None);
             let grid = [case.kv_heads as u32, tiles, 1];
             d.check(d.launch_function(null_mut(), function, grid, 4 * d.wave as u32, 0, &[&args]));
-            let expected = case.reference(&q, &k, &v);
-            let largest = expected.iter().fold(0f64, |m, x| m.max(x.abs()));
-            for (i, (found, expected)) in d.read::<f32>(out, q.len()).iter().zip(&expected).enumerate() {
-                let off = (f64::from(*found) - expected).abs();
-                let (size, tokens, wave) = (case.d, case.tokens, d.wave);
-                assert!(
-                    off <= largest / 1024.0,
-                    "{file:?}, wave {wave}, heads of {size}, {tokens} tokens: element {i} is {found}, not {expected}"
-                );
+            case.compare(&d.read::<f32>(out, q.len()), [&q, &k, &v], &format!("{file:?}, wave {}", d.wave));
+            for p in [dq, dk, dv, out, start, slot] {
+                d.check(call!(d, hipFree, Pointer => p));
             }
+        }
+    }
+}
+
+/// Tiles of attention by `mma.sync` over a cache of q8_0, which backends launch on NVIDIA's devices only. What the cache has behind the last
+/// token has NaN as its scale.
+#[test]
+fn attention_in_tiles_over_q8_0() {
+    let plain = |d, heads, kv_heads, slot, tokens| Attention {
+        d,
+        heads,
+        kv_heads,
+        start: 0,
+        slot,
+        tokens,
+        window: 0,
+        scale: 0.25,
+        softcap: 0.0,
+    };
+    let cases = [
+        plain(64, 2, 2, 0, 9),
+        plain(64, 14, 2, 120, 19),
+        plain(96, 3, 3, 63, 10),
+        plain(128, 8, 2, 5, 70),
+        plain(256, 4, 2, 65, 21),
+        Attention { window: 16, ..plain(128, 4, 2, 50, 40) },
+        Attention { start: 37, softcap: 3.0, scale: 2.0, ..plain(64, 4, 2, 41, 13) },
+    ];
+    for d in devices().iter().filter(|d| d.wave == 32) {
+        for case in &cases {
+            let (rows, last) = (case.kv_heads * Attention::POSITIONS, case.slot as usize + case.tokens);
+            let q = support::uniform(1, case.tokens * case.heads * case.d);
+            let cache = |seed| {
+                let x = support::uniform(seed, rows * case.d);
+                let mut x = HostTensor::quantized(DType::Q8_0, [case.d, rows, 1, 1], &x).unwrap().bytes().into_owned();
+                for (i, block) in x.chunks_exact_mut(34).enumerate() {
+                    if i / (case.d / 32) % Attention::POSITIONS >= last {
+                        block[..2].copy_from_slice(&half::f16::NAN.to_le_bytes());
+                    }
+                }
+                x
+            };
+            let (k, v) = (cache(2), cache(3));
+            let slots: Vec<i32> = (0..case.tokens as i32).map(|t| case.slot + t).collect();
+            let [dk, dv] = [&k, &v].map(|x| d.buffer(&planes_of(x, case.d)));
+            let scales = [dk, dv].map(|p| (p as usize + rows * case.d) as Pointer);
+            let (dq, out) = (d.buffer(&q), d.buffer(&vec![f32::NAN; q.len()]));
+            let (start, slot) = (d.buffer(&vec![case.start; case.tokens]), d.buffer(&slots));
+            let name = format!("attention_prefill_mma_q8_0_{}", case.d);
+            let function = d.function_of(c"host:attention_prefill", &name);
+            let tiles = (case.tokens * case.heads / case.kv_heads).div_ceil(64) as u32;
+            let args = case.args([&dq, &dk, &dv, &out, &start, &slot], Some(scales));
+            let grid = [case.kv_heads as u32, tiles, 1];
+            let staging = 2 * 24 * case.d as u32 / 16 * if case.d > 128 { 16 } else { 64 };
+            d.check(d.launch_function(null_mut(), function, grid, 128, staging, &[&args]));
+            let values = |x: &[u8]| {
+                let x = HostTensor::from_bytes(DType::Q8_0, [case.d, rows, 1, 1], x).unwrap();
+                x.f32s().unwrap().into_owned()
+            };
+            case.compare(&d.read::<f32>(out, q.len()), [&q, &values(&k), &values(&v)], &name);
             for p in [dq, dk, dv, out, start, slot] {
                 d.check(call!(d, hipFree, Pointer => p));
             }

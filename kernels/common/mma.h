@@ -68,6 +68,17 @@ DEVICE void copy_async(char* to, const char* from) {
     *(u32x4*)to = *(const u32x4*)from;
 #endif
 }
+// 4 or 8 bytes, as copy_async; of `bytes` of them the rest is zeros.
+template <int size> DEVICE void copy_async_few(char* to, const char* from, int bytes = size) {
+#if defined(GPU_NVIDIA)
+    u32 at = (u32)__cvta_generic_to_shared(to);
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(at), "l"(from), "n"(size), "r"(bytes) : "memory");
+#else
+    u8 part[size] = {};
+    __builtin_memcpy(part, from, (u64)bytes);
+    __builtin_memcpy(to, part, size);
+#endif
+}
 // Ends a group of copies.
 DEVICE void commit_copies() {
 #if defined(GPU_NVIDIA)
@@ -78,17 +89,6 @@ DEVICE void commit_copies() {
 template <int groups> DEVICE void wait_copies() {
 #if defined(GPU_NVIDIA)
     asm volatile("cp.async.wait_group %0;" ::"n"(groups) : "memory");
-#endif
-}
-
-// The first `bytes` (at most 16) of 16 bytes from global memory to LDS, and zeros, as copy_async.
-DEVICE void copy_async_part(char* to, const char* from, int bytes) {
-#if defined(GPU_NVIDIA)
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"((u32)__cvta_generic_to_shared(to)), "l"(from), "r"(bytes) : "memory");
-#else
-    u8 part[16] = {};
-    __builtin_memcpy(part, from, (u64)bytes);
-    *(u32x4*)to = *(const u32x4*)part;
 #endif
 }
 
@@ -179,33 +179,66 @@ template <class T> struct Pair {
 
 #endif
 
-// ---- signed bytes as halves, which hold them exactly ------------------------------------------------------------------------------
+// ---- bytes as halves ------------------------------------------------------------------------------------------------------------
 
-// Two halves 1024 + 128 + q, with q + 128 in the lower bytes, as the halves q.
-DEVICE u32 signed_halves(u32 pair) {
+// The bytes of b and a, a's first, that the digits of `select` name, the last digit the lowest.
+template <u32 select> DEVICE u32 pick_bytes(u32 a, u32 b) {
+#if defined(GPU_NVIDIA)
+    return __byte_perm(a, b, select);
+#else
+    return byte_permute(a, b, (select & 7u) | (select >> 4 & 7u) << 8 | (select >> 8 & 7u) << 16 | (select >> 12 & 7u) << 24);
+#endif
+}
+// Bytes `first` and `second` of a word as the halves byte · 2^-24, which have the same bits.
+template <int first, int second> DEVICE u32 byte_halves(u32 x) { return pick_bytes<0x4040u + first + 256u * second>(x, 0u); }
+// Bytes 2I and 2I + 1 of a word as the halves byte − 128.
+template <int I> DEVICE u32 code_halves(u32 x) {
+    u32 pair = pick_bytes<I == 0 ? 0x4140u : 0x4342u>(x, 0x64646464u);  // 1024 + byte
 #if defined(GPU_NVIDIA)
     u32 d;
     asm("sub.f16x2 %0, %1, %2;" : "=r"(d) : "r"(pair), "r"(0x64806480u));
     return d;
 #else
-    f32x2 x = Pair<half_t>::unpack(pair);
-    return Pair<half_t>::pack(x.x - 1152.0f, x.y - 1152.0f);
+    f32x2 v = Pair<half_t>::unpack(pair);
+    return Pair<half_t>::pack(v.x - 1152.0f, v.y - 1152.0f);
 #endif
 }
-// Bytes 2I and 2I + 1 of a word whose bytes are q + 128, as a pair.
-template <int I> DEVICE u32 halves_of_bytes(u32 biased) {
+// Halves times halves, each rounded to nearest.
+DEVICE u32 multiply_halves(u32 a, u32 b) {
 #if defined(GPU_NVIDIA)
-    return signed_halves(__byte_perm(biased, 0x64646464u, I == 0 ? 0x4140u : 0x4342u));
+    u32 d;
+    asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+    return d;
 #else
-    return signed_halves(byte_permute(biased, 0x64646464u, I == 0 ? 0x04010400u : 0x04030402u));
+    f32x2 x = Pair<half_t>::unpack(a), y = Pair<half_t>::unpack(b);
+    return Pair<half_t>::pack(x.x * y.x, x.y * y.y);
 #endif
 }
-// Bytes of a and b in turn: (a0, b0, a1, b1), (a2, b2, a3, b3).
-template <int I> DEVICE u32 interleave(u32 a, u32 b) {
+
+// The 8 × 8 matrix of 16-bit elements of which a lane has elements 2c and 2c + 1 of row r, transposed.
+DEVICE u32 transposed(u32 pair) {
 #if defined(GPU_NVIDIA)
-    return __byte_perm(a, b, I == 0 ? 0x5140u : 0x7362u);
+    u32 d;
+    asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(d) : "r"(pair));
+    return d;
 #else
-    return byte_permute(a, b, I == 0 ? 0x05010400u : 0x07030602u);
+    u32 mine[2] = {pair, 0u};
+    wave_together(mine, [](void* const* lanes) {
+        for (int lane = 0; lane < 32; lane++) {
+            int r = lane / 4, c = lane % 4;
+            auto element = [&](int row, int column) { return ((u32*)lanes[row * 4 + column / 2])[0] >> 16 * (column % 2) & 0xffffu; };
+            ((u32*)lanes[lane])[1] = element(2 * c, r) | element(2 * c + 1, r) << 16;
+        }
+    });
+    return mine[1];
+#endif
+}
+// Whether it is so in any lane of the wave.
+DEVICE bool wave_any(bool here) {
+#if defined(GPU_NVIDIA)
+    return __any_sync(0xffffffffu, here);
+#else
+    return wave_max(here ? 1.0f : 0.0f) > 0.0f;
 #endif
 }
 #endif

@@ -12,6 +12,7 @@ mod objects;
 mod planes;
 mod program;
 mod raw;
+mod states;
 mod steps;
 mod target;
 mod view;
@@ -25,7 +26,8 @@ use super::{Backend, BackendError, DeviceInfo, DeviceMemory, LoadedWeights, Prog
 use crate::graph::plan::{Plan, Target, WeightSlot};
 use ffi::{Blas, Device, GpuError, Runtime, Stream};
 use kernels::Kernels;
-use program::{HipProgram, HipStates};
+use program::HipProgram;
+use states::HipStates;
 use std::any::Any;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

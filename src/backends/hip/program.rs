@@ -9,8 +9,9 @@ use super::arch::Arch;
 use super::ffi::{Blas, Buffer, Device, Event, Function, GemmF16, GpuError, Graph, Pinned, Stream};
 use super::kernels::Kernels;
 use super::launch::{Launch, Launches};
+use super::states::{CachePlanes, HipStates, zeroed};
 use super::steps::{self, MOST_BIASES, Scratch, StepArgs};
-use super::view::{DevicePtr, DeviceView, View};
+use super::view::{DevicePtr, DeviceView, Form, View};
 use super::weights::{DeviceWeight, HipWeights};
 use super::{Turn, device_error, run_error};
 use crate::backends::{BackendError, DecodeRun, Program, States};
@@ -18,56 +19,10 @@ use crate::graph::plan::{Layout, MemoryBill, Place, Plan, Step};
 use crate::ops::{Op, TensorType};
 use crate::tensor::{Bounds, DType};
 use choose::{Chooser, Choosing, MOST_AHEAD};
-use std::any::Any;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-
-/// The KV caches of a session, in device memory.
-pub(crate) struct HipStates {
-    states: Vec<(String, TensorType, Buffer)>,
-    stream: Arc<Stream>,
-    turn: Turn,
-}
-
-impl HipStates {
-    /// Zeroed states for a plan.
-    pub fn new(stream: &Arc<Stream>, turn: &Turn, plan: &Plan) -> Result<HipStates, BackendError> {
-        let _turn = turn.take();
-        let mut states = Vec::with_capacity(plan.states.len());
-        for slot in &plan.states {
-            let purpose = format!("KV cache \"{}\"", slot.name);
-            let buffer = zeroed(stream, slot.bytes).map_err(|e| device_error(&purpose, slot.bytes, e))?;
-            states.push((slot.name.clone(), slot.ty.clone(), buffer));
-        }
-        Ok(HipStates { states, stream: Arc::clone(stream), turn: turn.clone() })
-    }
-}
-
-impl States for HipStates {
-    fn bytes(&self) -> usize {
-        self.states.iter().map(|s| s.2.len()).sum()
-    }
-
-    fn write(&mut self, index: usize, values: &[u8]) -> Result<(), BackendError> {
-        let (name, _, buffer) =
-            self.states.get(index).filter(|s| values.len() <= s.2.len()).ok_or(BackendError::Foreign("states"))?;
-        let _turn = self.turn.take();
-        self.stream.upload_now(buffer, 0, values).map_err(|e| run_error(name, e))
-    }
-
-    fn as_any_mut(&mut self) -> &mut dyn Any {
-        self
-    }
-}
-
-/// Device memory of zeros.
-fn zeroed(stream: &Stream, bytes: usize) -> Result<Buffer, GpuError> {
-    let buffer = Buffer::new(stream.device(), bytes)?;
-    stream.memset(&buffer, 0..bytes, 0)?;
-    Ok(buffer)
-}
 
 /// Where a view begins.
 #[derive(Clone, Copy)]
@@ -92,6 +47,7 @@ struct Prepared {
     operands: usize,
     weights: Vec<Option<DeviceWeight>>,
     scratch: DevicePtr,
+    arrived: DevicePtr,
     early: bool,
 }
 
@@ -285,6 +241,7 @@ impl HipProgram {
             operands: step.operands.len(),
             weights: of_operands,
             scratch: self.scratch.ptr() + scratch.offset(step) as u64,
+            arrived: self.scratch.ptr() + scratch.arrived() as u64,
             early: steps::reads_early(step, plan),
         })
     }
@@ -295,10 +252,17 @@ impl HipProgram {
             Base::State(i) => states[i],
             Base::Weight(ptr) => ptr,
         };
-        let ptr = if base == 0 { 0 } else { base + symbolic.layout.offset(bounds) as u64 };
+        let offset = symbolic.layout.offset(bounds);
+        let ptr = if base == 0 { 0 } else { base + offset as u64 };
         let ne = symbolic.ty.shape.eval(bounds).map(|n| n as i32);
         let nb = symbolic.layout.strides(bounds).map(|n| n as i64);
-        DeviceView { view: View { ptr, ne, nb }, dtype: symbolic.ty.dtype }
+        let view = DeviceView { view: View { ptr, ne, nb }, dtype: symbolic.ty.dtype, form: Form::Whole };
+        match symbolic.base {
+            Base::State(i) => {
+                CachePlanes::of(&self.states[i].1, self.states[i].2).map_or(view, |p| p.view(view, offset))
+            }
+            _ => view,
+        }
     }
 
     /// The commands of all steps for these sizes.
@@ -316,6 +280,7 @@ impl HipProgram {
                 weights: &weights,
                 arch: &self.arch,
                 scratch: step.scratch,
+                arrived: step.arrived,
                 fault: self.scratch.ptr() + self.fault as u64,
                 index: index as i32,
                 early: step.early,
@@ -538,12 +503,7 @@ impl HipProgram {
     /// The addresses of this program's states.
     fn own(&self, states: &mut dyn States) -> Result<Vec<DevicePtr>, BackendError> {
         let states = states.as_any_mut().downcast_mut::<HipStates>().ok_or(BackendError::Foreign("states"))?;
-        let same = states.states.len() == self.states.len()
-            && states.states.iter().zip(&self.states).all(|(a, b)| a.0 == b.0 && a.1 == b.1 && a.2.len() == b.2);
-        if !same {
-            return Err(BackendError::Foreign("states"));
-        }
-        Ok(states.states.iter().map(|s| s.2.ptr()).collect())
+        states.addresses(&self.states).ok_or(BackendError::Foreign("states"))
     }
 
     /// Looks at the fault record of finished work.

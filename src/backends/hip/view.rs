@@ -20,6 +20,19 @@ pub(crate) struct View {
 pub(crate) struct DeviceView {
     pub view: View,
     pub dtype: DType,
+    pub form: Form,
+}
+
+/// How what a view shows lies in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Elements, or blocks as a file has them.
+    Whole,
+    /// Whole rows of a cache of blocks ([`super::states`]): the view is that of the codes, a byte an element, `nb[0]` between blocks;
+    /// the scales of its first row are at `scales`.
+    Planes { scales: DevicePtr },
+    /// Parts of such rows, which no kernel reads.
+    PartsOfRows,
 }
 
 impl DeviceView {

@@ -1,9 +1,10 @@
 //! `attention`: the kernel of its number of tokens and its layout; any other layout by the plain kernel.
 
+use super::kv_append::scales_of;
 use super::{StepArgs, ids};
 use crate::backends::hip::arch::{Arch, Matrix};
 use crate::backends::hip::launch::{Kernel, Launches};
-use crate::backends::hip::view::{DevicePtr, DeviceView};
+use crate::backends::hip::view::{DevicePtr, DeviceView, Form};
 use crate::graph::plan::{Operand, Place, Plan, Step};
 use crate::ops::{Attention, FullAttention, Op};
 use crate::tensor::{Bounds, DType};
@@ -17,8 +18,12 @@ const DECODE_HEADS: usize = 8;
 const SPLIT_POSITIONS: usize = 128;
 const MAX_SPLITS: usize = 256;
 const PREFILL_ROWS: usize = 64;
-/// Dynamic LDS of attention_decode_mma_q8_0_…: `Q8Ring::BYTES` of attention_decode.hip on devices.
-const RING_BYTES: usize = 8 * 5 * 2192;
+
+/// Dynamic LDS of attention_prefill_mma_q8_0_… for a head size: twice `Rows<q8_0_t, …>::BYTES` of attention_prefill.hip, 24 bytes for
+/// every 16 codes of 64 positions of K and V, or of 16.
+fn staging_bytes(d: usize) -> usize {
+    2 * 24 * d / 16 * if d > 128 { 16 } else { 64 }
+}
 
 /// `Strided` of `kernels/common/attention.h`.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
@@ -46,6 +51,7 @@ struct AttentionArgs {
     kv_start: DevicePtr,
     kv_slot: DevicePtr,
     scratch: DevicePtr,
+    scales: [DevicePtr; 2],
     scale: f32,
     softcap: f32,
     heads: i32,
@@ -62,7 +68,7 @@ struct AttentionArgs {
     unused: i32,
 }
 
-const _: () = assert!(size_of::<AttentionArgs>() == 240);
+const _: () = assert!(size_of::<AttentionArgs>() == 256);
 
 /// What the choice of a kernel depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,11 +77,8 @@ struct Shape {
     d: usize,
     d_v: usize,
     cache: DType,
-    /// Rows of all tensors are elements side by side at multiples of 16 bytes (blocks side by side), and there is no mask.
+    /// Rows of all tensors are elements side by side at multiples of 16 bytes (those of q8_0 in planes), and there is no mask.
     aligned: bool,
-    /// A cache of blocks may come through a ring in LDS: the rows of a head follow each other without gaps, from a multiple of 4 bytes on,
-    /// and a block may take as much.
-    ring: bool,
 }
 
 /// How an attention is computed.
@@ -110,8 +113,7 @@ fn variant(x: &Shape, matrix: Matrix) -> Variant {
     if square && x.tokens > DECODE_TOKENS && tiles.contains(&x.d) {
         return if matrix == Matrix::Mma { Variant::TilesMma } else { Variant::TilesMatrix };
     }
-    let words = x.cache != DType::F32 && (x.cache != DType::Q8_0 || x.ring);
-    if square && matrix == Matrix::Mma && words && (x.d == 64 || x.d == 128) {
+    if square && matrix == Matrix::Mma && x.cache != DType::F32 && (x.d == 64 || x.d == 128) {
         return Variant::LanesMma;
     }
     Variant::Lanes { width: narrow.next_power_of_two().max(64) }
@@ -153,19 +155,14 @@ pub(super) fn early(step: &Step, plan: &Plan) -> bool {
     plan.bounds.t == 1 && op.causal && lasts(start) && lasts(slot) && is_cache(k) && is_cache(v)
 }
 
-/// Whether rows are elements side by side at multiples of 16 bytes, or blocks side by side.
+/// Whether rows are elements side by side at multiples of 16 bytes, or blocks in planes.
 fn rows_of_16(x: &DeviceView) -> bool {
     let elements = x.view.nb[0] == x.dtype.block_bytes() as i64;
-    if x.dtype.block_len() > 1 {
-        return elements;
+    match x.form {
+        Form::Planes { .. } => x.view.nb[0] == x.dtype.block_len() as i64,
+        _ if x.dtype.block_len() > 1 => false,
+        _ => elements && x.view.nb[1] % 16 == 0 && x.view.nb[2] % 16 == 0 && x.view.ptr.is_multiple_of(16),
     }
-    elements && x.view.nb[1] % 16 == 0 && x.view.nb[2] % 16 == 0 && x.view.ptr.is_multiple_of(16)
-}
-
-/// Whether the rows of a head follow each other without gaps, from a multiple of 4 bytes on.
-fn rows_without_gaps(x: &DeviceView) -> bool {
-    let row = x.dtype.row_bytes(x.ne(0)).and_then(|n| i64::try_from(n).ok());
-    row == Some(x.view.nb[1]) && x.view.nb[1] % 4 == 0 && x.view.nb[2] % 4 == 0 && x.view.ptr.is_multiple_of(16)
 }
 
 /// The positions that a cache has room for; `filled` where its layout does not say.
@@ -199,6 +196,10 @@ fn attend(
 ) -> Result<(), String> {
     let (q, k, v, result) = (&s.operands[0], &s.operands[1], &s.operands[2], &s.results[0]);
     let (heads, kv_heads, tokens) = (q.ne(1), k.ne(2), q.ne(2));
+    let in_planes = |x: &DeviceView| matches!(x.form, Form::Planes { .. });
+    if in_planes(k) != in_planes(v) {
+        return Err(format!("one of K and V is a state of {}, the other is not", k.dtype));
+    }
     if k.dtype != v.dtype || !matches!(k.dtype, DType::F32 | DType::F16 | DType::Bf16 | DType::Q8_0) {
         return Err(format!("caches of {} and {}, which must be the same: f32, f16, bf16 or q8_0", k.dtype, v.dtype));
     }
@@ -209,13 +210,15 @@ fn attend(
     if d.max(d_v) > 256 {
         return Err(format!("heads of {} elements, at most 256", d.max(d_v)));
     }
+    if [k, v].iter().any(|x| in_planes(x) && i32::try_from(x.view.nb[1]).is_err()) {
+        return Err("positions of a cache that lie 2 GiB and more apart".to_string());
+    }
     if heads * tokens * kv_heads == 0 {
         return Ok(());
     }
     let group = heads / kv_heads;
     let aligned = mask.is_none() && [q, k, v, result].iter().all(|x| rows_of_16(x));
-    let ring = [k, v].iter().all(|x| rows_without_gaps(x)) && RING_BYTES + 1024 <= s.arch.lds;
-    let shape = Shape { tokens, d, d_v, cache: k.dtype, aligned, ring };
+    let shape = Shape { tokens, d, d_v, cache: k.dtype, aligned };
     let variant = variant(&shape, s.arch.matrix);
     // A captured launch must not change with the positions that are filled.
     let room = if op.causal { capacity(k).min(capacity(v)) } else { k.ne(1) };
@@ -230,6 +233,7 @@ fn attend(
         kv_start,
         kv_slot,
         scratch: s.scratch,
+        scales: [scales_of(k), scales_of(v)],
         scale: op.scale,
         softcap: op.softcap,
         heads: heads as i32,
@@ -246,25 +250,26 @@ fn attend(
         unused: 0,
     };
     let mut lds = 0;
+    let each = group.div_ceil(parts);
     let (kernel, grid, threads) = match variant {
         Variant::Plain => {
-            let name = named(&PLAIN, k.dtype)?;
+            let blocks = k.dtype == DType::Q8_0 && k.form == Form::Whole;
+            let name = if blocks { "attention_plain_q8_0_blocks" } else { named(&PLAIN, k.dtype)? };
             (Kernel { file: "attention_plain", name }, [heads, tokens, 1], 128)
         }
         Variant::Lanes { width } => {
-            let each = group.div_ceil(parts);
             let name = lanes_kernel(k.dtype, width, each)?;
             (Kernel { file: "attention_decode", name }, [splits, kv_heads * parts, tokens], 256)
         }
         Variant::LanesMma => {
-            let name = named(if d == 64 { &LANES_MMA_64 } else { &LANES_MMA_128 }, k.dtype)?;
-            if k.dtype == DType::Q8_0 {
-                lds = RING_BYTES;
-            }
+            let name = lanes_mma_kernel(k.dtype, d, each)?;
             (Kernel { file: "attention_decode", name }, [splits, kv_heads * parts, tokens], 256)
         }
         Variant::TilesMma => {
             let name = tiles_mma_kernel(k.dtype, d)?;
+            if k.dtype == DType::Q8_0 {
+                lds = staging_bytes(d);
+            }
             let tiles = (tokens * group).div_ceil(PREFILL_ROWS);
             (Kernel { file: "attention_prefill", name }, [kv_heads, tiles, 1], 128)
         }
@@ -287,16 +292,35 @@ const PLAIN: Names = [
     (DType::Bf16, "attention_plain_bf16"),
     (DType::Q8_0, "attention_plain_q8_0"),
 ];
-const LANES_MMA_64: [(DType, &str); 3] = [
-    (DType::F16, "attention_decode_mma_f16_64"),
-    (DType::Bf16, "attention_decode_mma_bf16_64"),
-    (DType::Q8_0, "attention_decode_mma_q8_0_64"),
+/// (head size, query heads, names), the fewer heads first.
+const LANES_MMA: [(usize, usize, &[(DType, &str)]); 4] = [
+    (64, 4, &[(DType::Q8_0, "attention_decode_mma_q8_0_64_4")]),
+    (128, 4, &[(DType::Q8_0, "attention_decode_mma_q8_0_128_4")]),
+    (
+        64,
+        8,
+        &[
+            (DType::F16, "attention_decode_mma_f16_64"),
+            (DType::Bf16, "attention_decode_mma_bf16_64"),
+            (DType::Q8_0, "attention_decode_mma_q8_0_64_8"),
+        ],
+    ),
+    (
+        128,
+        8,
+        &[
+            (DType::F16, "attention_decode_mma_f16_128"),
+            (DType::Bf16, "attention_decode_mma_bf16_128"),
+            (DType::Q8_0, "attention_decode_mma_q8_0_128_8"),
+        ],
+    ),
 ];
-const LANES_MMA_128: [(DType, &str); 3] = [
-    (DType::F16, "attention_decode_mma_f16_128"),
-    (DType::Bf16, "attention_decode_mma_bf16_128"),
-    (DType::Q8_0, "attention_decode_mma_q8_0_128"),
-];
+
+fn lanes_mma_kernel(cache: DType, d: usize, heads: usize) -> Result<&'static str, String> {
+    let fits = LANES_MMA.iter().filter(|(size, most, _)| *size == d && *most >= heads);
+    let found = fits.flat_map(|(.., names)| names.iter()).find(|(of, _)| *of == cache);
+    found.map(|(_, name)| *name).ok_or_else(|| format!("{heads} query heads of {d} elements over a cache of {cache}"))
+}
 
 macro_rules! names {
     ($kernel:literal, $size:literal) => {
@@ -355,7 +379,7 @@ fn tiles_matrix_kernel(d: usize) -> Result<&'static str, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{dense, step, strided};
+    use super::super::testing::{dense, planes, step, strided};
     use super::*;
     use crate::backends::hip::HipTarget;
     use crate::graph::passes::PassOptions;
@@ -363,7 +387,7 @@ mod tests {
     use crate::graph::text::parse;
 
     fn shape(tokens: usize, d: usize, cache: DType) -> Shape {
-        Shape { tokens, d, d_v: d, cache, aligned: true, ring: true }
+        Shape { tokens, d, d_v: d, cache, aligned: true }
     }
 
     #[test]
@@ -392,10 +416,10 @@ mod tests {
             (Shape { d: 100, d_v: 100, ..x }, Matrix::Mma, Variant::Plain),
             (Shape { aligned: false, ..x }, Matrix::Mma, Variant::Plain),
             (Shape { cache: DType::Q8_0, ..x }, Matrix::Mma, Variant::LanesMma),
-            (Shape { cache: DType::Q8_0, ring: false, ..x }, Matrix::Mma, Variant::Lanes { width: 128 }),
+            (Shape { cache: DType::Q8_0, aligned: false, ..x }, Matrix::Mma, Variant::Plain),
             (Shape { cache: DType::Q8_0, ..x }, Matrix::Wmma, Variant::Lanes { width: 128 }),
             (Shape { cache: DType::Q8_0, ..shape(1, 256, x.cache) }, Matrix::Mma, Variant::Lanes { width: 256 }),
-            (Shape { cache: DType::Q8_0, ring: false, ..shape(9, 96, x.cache) }, Matrix::Mma, Variant::TilesMma),
+            (Shape { cache: DType::Q8_0, ..shape(9, 96, x.cache) }, Matrix::Mma, Variant::TilesMma),
             (Shape { cache: DType::Q8_0, ..shape(9, 64, x.cache) }, Matrix::Mfma, Variant::Lanes { width: 64 }),
         ] {
             assert_eq!(variant(&shape, matrix), expected, "{shape:?} {matrix:?}");
@@ -431,29 +455,28 @@ mod tests {
     }
 
     #[test]
-    fn caches_of_blocks_are_read_where_blocks_lie_side_by_side_and_heads_are_whole_blocks() {
+    fn caches_of_blocks_are_read_in_planes_and_other_blocks_one_by_one() {
         let op = Attention { scale: 0.125, causal: true, window: 0, softcap: 0.0 };
-        let launches = |d: usize, block: i64| {
-            let row = d.div_ceil(32) as i64 * block;
-            let cache = strided(DType::Q8_0, [d, 100, 2, 1], [block, row, row * 4096, 2 * row * 4096]);
-            let (q, ids) = (dense(DType::F32, [d, 8, 1, 1]), dense(DType::I32, [1, 1, 1, 1]));
-            step(&[q, cache, cache, ids, ids], &[q], |s, out| launches(&op, s, out))
+        let launches = |k: DeviceView, v: DeviceView| {
+            let (q, ids) = (dense(DType::F32, [k.ne(0), 8, 1, 1]), dense(DType::I32, [1, 1, 1, 1]));
+            step(&[q, k, v, ids, ids], &[q], |s, out| launches(&op, s, out))
         };
-        let name = |d, block| launches(d, block).unwrap().list[0].kernel.name;
-        assert_eq!((name(96, 34), name(96, 36)), ("attention_decode_q8_0_128_4", "attention_plain_q8_0"));
-        let refused = launches(80, 34).unwrap_err();
+        let name = |x| launches(x, x).unwrap().list[0].kernel.name;
+        let blocks = dense(DType::Q8_0, [96, 100, 2, 1]);
+        assert_eq!(name(planes(96, 100, 4096, 2)), "attention_decode_q8_0_128_4");
+        assert_eq!(name(blocks), "attention_plain_q8_0_blocks");
+        assert!(launches(planes(96, 100, 4096, 2), blocks).unwrap_err().contains("a state of q8_0"));
+        let refused = launches(planes(80, 4, 8, 2), planes(80, 4, 8, 2)).unwrap_err();
         assert!(refused.contains("q8_0") && refused.contains("80 elements"), "{refused}");
     }
 
     #[test]
-    fn rows_without_gaps_begin_at_words() {
-        let at = |d: usize, positions: i64, gap: i64| {
-            let row = DType::Q8_0.row_bytes(d).unwrap() as i64;
-            let head = (row + gap) * positions;
-            rows_without_gaps(&strided(DType::Q8_0, [d, 7, 2, 1], [34, row + gap, head, 2 * head]))
-        };
-        assert!(at(64, 11, 0) && at(128, 11, 0));
-        assert!(!at(96, 11, 0) && !at(128, 11, 8));
+    fn four_query_heads_over_q8_0_have_a_kernel_of_their_own() {
+        let name = |cache, heads| lanes_mma_kernel(cache, 128, heads).unwrap();
+        assert_eq!(name(DType::Q8_0, 3), "attention_decode_mma_q8_0_128_4");
+        assert_eq!(name(DType::Q8_0, 5), "attention_decode_mma_q8_0_128_8");
+        assert_eq!(name(DType::F16, 3), "attention_decode_mma_f16_128");
+        assert!(lanes_mma_kernel(DType::F32, 128, 1).is_err() && lanes_mma_kernel(DType::F16, 96, 1).is_err());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{StepArgs, ids, rows_of_f32};
 use crate::backends::hip::launch::{Kernel, Launches};
-use crate::backends::hip::view::{DeviceView, View};
+use crate::backends::hip::view::{DevicePtr, DeviceView, Form, View};
 use crate::tensor::DType;
 
 pub(super) fn launches(s: &StepArgs<'_>, out: &mut Launches) -> Result<(), String> {
@@ -13,7 +13,7 @@ pub(super) fn launches(s: &StepArgs<'_>, out: &mut Launches) -> Result<(), Strin
     if elements * tokens > 0 {
         let grid = [tokens, elements.div_ceil(256), 1];
         let launch = out.add(Kernel { file: "kv_append", name: "kv_append" }, grid, 256);
-        launch.arg(cache).arg(x.view).arg(slots).arg(dtype).arg(s.fault).arg(s.index);
+        launch.arg(cache).arg(scales_of(&state)).arg(x.view).arg(slots).arg(dtype).arg(s.fault).arg(s.index);
     }
     Ok(())
 }
@@ -21,7 +21,12 @@ pub(super) fn launches(s: &StepArgs<'_>, out: &mut Launches) -> Result<(), Strin
 /// A cache with all its positions, whatever part of them this run has filled, so that a launch does not depend on it.
 pub(super) fn cache(state: &DeviceView) -> Result<View, String> {
     let mut view = state.view;
-    if view.nb[0] != state.dtype.block_bytes() as i64 || view.nb[1] <= 0 {
+    let step = match state.form {
+        Form::Planes { .. } => state.dtype.block_len(),
+        _ if state.dtype.block_len() > 1 => return Err(format!("only a state can be a cache of {}", state.dtype)),
+        _ => state.dtype.block_bytes(),
+    };
+    if view.nb[0] != step as i64 || view.nb[1] <= 0 {
         return Err("the elements of its cache do not lie side by side".to_string());
     }
     if let Ok(capacity) = i32::try_from(view.nb[2] / view.nb[1])
@@ -30,6 +35,11 @@ pub(super) fn cache(state: &DeviceView) -> Result<View, String> {
         view.ne[1] = capacity;
     }
     Ok(view)
+}
+
+/// Where the scales of a cache of blocks begin; 0 of others.
+pub(super) fn scales_of(state: &DeviceView) -> DevicePtr {
+    if let Form::Planes { scales } = state.form { scales } else { 0 }
 }
 
 /// `CACHE_…` of `kernels/common/cache.h`.
@@ -46,7 +56,7 @@ pub(super) fn cache_type(state: &DeviceView) -> Result<i32, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{dense, step, strided};
+    use super::super::testing::{dense, planes, step, strided};
     use super::*;
 
     #[test]
@@ -74,9 +84,8 @@ mod tests {
 
     #[test]
     fn a_cache_of_blocks_is_found_whole() {
-        let state = strided(DType::Q8_0, [64, 3, 8, 1], [34, 68, 68 * 512, 68 * 512 * 8]);
-        assert_eq!(cache(&state).unwrap().ne, [64, 512, 8, 1]);
-        let apart = strided(DType::Q8_0, [64, 3, 8, 1], [36, 72, 72 * 512, 72 * 512 * 8]);
-        assert!(cache(&apart).is_err());
+        assert_eq!(cache(&planes(64, 3, 512, 8)).unwrap().ne, [64, 512, 8, 1]);
+        let blocks = dense(DType::Q8_0, [64, 512, 8, 1]);
+        assert!(cache(&blocks).unwrap_err().contains("only a state"));
     }
 }

@@ -1,6 +1,6 @@
 //! `rope_kv_append`: a pair of elements of Q, K or V a thread; for caches of blocks an element of K or V.
 
-use super::kv_append::{cache, cache_type};
+use super::kv_append::{cache, cache_type, scales_of};
 use super::rope::{Rotation, factors};
 use super::{StepArgs, ids, rows_of_f32};
 use crate::backends::hip::launch::{Kernel, Launches};
@@ -33,6 +33,9 @@ pub(super) fn launches(op: &RopeKvAppend, s: &StepArgs<'_>, out: &mut Launches) 
     }
     let launch = out.add(Kernel { file: "rope_kv_append", name }, grid, 256);
     launch.arg(q.view).arg(k.view).arg(v.view).arg(result.view).arg(cache(&k_state)?).arg(cache(&v_state)?);
+    if blocks[0] {
+        launch.arg(scales_of(&k_state)).arg(scales_of(&v_state));
+    }
     launch.arg(positions).arg(slots).arg(factors).arg(rotation.table).arg(rotation.scale);
     launch.arg(rotation.n_dims).arg(rotation.neox);
     if !blocks[0] {
@@ -44,7 +47,7 @@ pub(super) fn launches(op: &RopeKvAppend, s: &StepArgs<'_>, out: &mut Launches) 
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{dense, step, strided};
+    use super::super::testing::{dense, planes, step, strided};
     use super::*;
     use crate::ops::{Case, Op, OpDef};
 
@@ -54,6 +57,9 @@ mod tests {
             unreachable!()
         };
         let states = types.map(|dtype| {
+            if dtype == DType::Q8_0 {
+                return planes(64, filled, 512, 8);
+            }
             let row = dtype.row_bytes(64).unwrap() as i64;
             strided(dtype, [64, filled, 8, 1], [dtype.block_bytes() as i64, row, row * 512, row * 512 * 8])
         });

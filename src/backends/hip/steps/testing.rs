@@ -3,12 +3,19 @@
 use super::StepArgs;
 use crate::backends::hip::arch::Arch;
 use crate::backends::hip::launch::Launches;
-use crate::backends::hip::view::{DeviceView, View};
+use crate::backends::hip::view::{DeviceView, Form, View};
 use crate::tensor::DType;
 
 /// A view of these strides.
 pub(in crate::backends::hip) fn strided(dtype: DType, ne: [usize; 4], nb: [i64; 4]) -> DeviceView {
-    DeviceView { view: View { ptr: 1 << 20, ne: ne.map(|n| n as i32), nb }, dtype }
+    DeviceView { view: View { ptr: 1 << 20, ne: ne.map(|n| n as i32), nb }, dtype, form: Form::Whole }
+}
+
+/// The first `filled` positions of a cache of q8_0 of `[d, capacity, heads]`.
+pub(in crate::backends::hip) fn planes(d: usize, filled: usize, capacity: usize, heads: usize) -> DeviceView {
+    let head = (d * capacity) as i64;
+    let view = strided(DType::Q8_0, [d, filled, heads, 1], [32, d as i64, head, head * heads as i64]);
+    DeviceView { form: Form::Planes { scales: view.view.ptr + (d * capacity * heads) as u64 }, ..view }
 }
 
 /// A view of elements side by side.
@@ -26,8 +33,8 @@ pub(in crate::backends::hip) fn step(
 ) -> Result<Launches, String> {
     let arch = Arch::of("gfx1100").unwrap();
     let weights = vec![None; operands.len()];
-    let (scratch, fault, index, early) = (0, 1 << 16, 0, false);
-    let args = StepArgs { operands, results, weights: &weights, arch: &arch, scratch, fault, index, early };
+    let (scratch, arrived, fault, index, early) = (0, 0, 1 << 16, 0, false);
+    let args = StepArgs { operands, results, weights: &weights, arch: &arch, scratch, arrived, fault, index, early };
     let mut out = Launches::default();
     f(&args, &mut out).map(|()| out)
 }
