@@ -14,6 +14,7 @@ mod program;
 mod raw;
 mod steps;
 mod target;
+mod upload;
 mod view;
 mod weights;
 
@@ -142,7 +143,7 @@ impl Backend for HipBackend {
         source: Arc<dyn WeightSource>,
         progress: &mut dyn FnMut(u64) -> bool,
     ) -> Result<LoadedWeights, BackendError> {
-        Ok(Arc::new(HipWeights::load(&self.stream, &self.turn, weights, &*source, progress)?))
+        Ok(Arc::new(HipWeights::load(self.stream.device(), weights, &*source, progress)?))
     }
 
     fn states(&self, plan: &Plan) -> Result<Box<dyn States>, BackendError> {
