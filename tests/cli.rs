@@ -126,7 +126,7 @@ fn generate_json_has_text_and_counts() {
     assert_eq!((&report["prompt_tokens"], &report["generated_tokens"]), (&2.into(), &3.into()));
     assert_eq!(report["finish_reason"], "end_of_generation");
     assert_eq!((&report["seed"], &report["threads"]), (&5.into(), &1.into()));
-    for key in ["prompt_tokens_per_second", "decode_tokens_per_second", "time_to_first_token_seconds"] {
+    for key in ["load_seconds", "prompt_tokens_per_second", "decode_tokens_per_second", "time_to_first_token_seconds"] {
         assert!(report[key].as_f64().unwrap() > 0.0, "{key}");
     }
 }
@@ -349,8 +349,10 @@ fn bench_makes_a_model_of_random_weights() {
         assert_eq!((&row["device"], &row["chosen_by"]), (&"cpu".into(), &"host".into()));
         assert!(row["model"].as_str().unwrap().starts_with("tiny Q4_K_M"), "{row}");
         assert!(row["load_seconds"].as_f64().unwrap() > 0.0 && row["tokens_per_second"].as_f64().unwrap() > 0.0);
+        assert!(row["load_open_seconds"].as_f64().is_some() && row["load_pack_seconds"].is_null(), "{row}");
     }
     let output = rocmforge(&args);
+    assert!(stderr(&output).contains("loaded 0.00 GB in "), "{}", stderr(&output));
     assert!(good(&output).contains("tg4 @ d4"));
     assert!(stderr(&output).contains("note: all layers run on cpu"), "{}", stderr(&output));
     fails(&rocmforge(&["bench", "--synthetic", "llama-9b:Q8_0"]), &["llama-9b", "llama-8b"]);

@@ -144,6 +144,11 @@ fn the_program_says_what_runs_where() {
     assert!(told.contains("note: all layers run on "), "{told}");
     let rows: serde_json::Value = serde_json::from_str(&report).unwrap();
     assert_eq!(rows[0]["threads"], 0);
+    assert!(told.contains("loaded 0.00 GB in ") && told.contains("waiting for copies "), "{told}");
+    let seconds = |key: &str| rows[0][key].as_f64().unwrap();
+    assert!(seconds("load_pack_seconds") > 0.0 && seconds("load_copy_seconds") >= 0.0, "{rows}");
+    let parts = seconds("load_open_seconds") + seconds("load_allocate_seconds") + seconds("load_pack_seconds");
+    assert!(parts <= seconds("load_seconds"), "{rows}");
     assert!(rows[0]["memory_bandwidth"].is_null() && rows[1]["tokens_per_second"].as_f64().unwrap() > 0.0, "{rows}");
     let (status, told, _) = bench(&["--gpu-layers", "3"], &large);
     assert_eq!(status, Some(0), "{told}");

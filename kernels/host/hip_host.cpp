@@ -1,18 +1,23 @@
 // HIP's entry points, with AMD's names and signatures, on host memory: what src/backends/hip/ffi loads from libamdhip64 on a machine that has
 // one. Streams do their work at once. A module's image is "host:STEM", where STEM.hip is the file whose kernels it has.
 //
-// HIPHOST_MEMORY   bytes of device memory; the default is what the machine has
-// HIPHOST_THREADS  threads of the operating system that run blocks
+// HIPHOST_MEMORY       bytes of device memory; the default is what the machine has
+// HIPHOST_PINNED       bytes of pinned host memory; the default is no limit
+// HIPHOST_LATE_COPIES  1: copies from the host are made when somebody waits for them, so that memory which is filled again too early shows
+// HIPHOST_LOSE_AT      N: with the N-th copy from the host the device is lost; it, and all copies and waits after it, fail
+// HIPHOST_THREADS      threads of the operating system that run blocks
 //
 // Each allocation ends at the end of a page, to 16 bytes; the page after it, and all of it once it is freed, cannot be touched.
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -85,9 +90,20 @@ std::map<u8*, Allocation>& allocations() {
 }
 size_t memory_used = 0;
 
+std::map<void*, size_t>& pinned() {
+    static auto* all = new std::map<void*, size_t>;
+    return *all;
+}
+size_t pinned_used = 0;
+
+// A number from the environment.
+size_t variable(const char* name, size_t otherwise) {
+    const char* text = std::getenv(name);
+    return text ? (size_t)std::strtoull(text, nullptr, 0) : otherwise;
+}
+
 size_t memory_total() {
-    if (const char* text = std::getenv("HIPHOST_MEMORY")) return (size_t)std::strtoull(text, nullptr, 0);
-    return (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+    return variable("HIPHOST_MEMORY", (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE));
 }
 
 // Whether all these bytes are in one allocation.
@@ -118,8 +134,28 @@ struct Graph {
     std::vector<Work> works;
 };
 
+hipError_t run(const Work& work);
+
+// Copies that wait until somebody waits for them.
+struct Late {
+    std::mutex lock;
+    std::deque<Work> works;
+    size_t submitted = 0, done = 0;
+
+    // Does the first `count` of all that were ever submitted.
+    void run_to(size_t count) {
+        std::lock_guard<std::mutex> guard(lock);
+        for (; done < count && !works.empty(); done++) {
+            run(works.front());
+            works.pop_front();
+        }
+    }
+    void run_all() { run_to(SIZE_MAX); }
+};
+
 struct Stream {
     std::unique_ptr<Graph> capture;
+    std::shared_ptr<Late> late = std::make_shared<Late>();
 };
 Stream null_stream;
 Stream* stream_of(void* handle) { return handle ? (Stream*)handle : &null_stream; }
@@ -127,7 +163,15 @@ Stream* stream_of(void* handle) { return handle ? (Stream*)handle : &null_stream
 struct Event {
     bool recorded = false;
     std::chrono::steady_clock::time_point time;
+    std::shared_ptr<Late> late;  // of the stream
+    size_t position = 0;
 };
+
+std::atomic<size_t> copies_from_host{0};
+bool is_lost() {
+    static const size_t at = variable("HIPHOST_LOSE_AT", SIZE_MAX);
+    return copies_from_host >= at;
+}
 
 struct Module {
     std::string stem;  // of any file where it is empty
@@ -156,7 +200,7 @@ hipError_t run(const Work& work) {
 
 hipError_t submit(void* stream, Work work) {
     Stream* s = stream_of(stream);
-    if (!s->capture) return run(work);
+    if (!s->capture) return s->late->run_all(), run(work);
     s->capture->works.push_back(std::move(work));
     return hipSuccess;
 }
@@ -175,10 +219,20 @@ hipError_t copy(void* to, Side to_side, const void* from, Side from_side, size_t
         std::snprintf(text, sizeof text, "a copy of %zu bytes from %p, which is not all in one allocation", bytes, from);
         return error(hipErrorInvalidValue, text);
     }
+    if (from_side == HOST) copies_from_host++;
+    if (is_lost()) return error(hipErrorLaunchFailure, "the device was lost, as HIPHOST_LOSE_AT asks for");
     Work work;
     work.to = to;
     work.from = from;
     work.count = bytes;
+    static const bool late = variable("HIPHOST_LATE_COPIES", 0) != 0;
+    Stream* s = stream_of(stream);
+    if (late && from_side == HOST && !s->capture) {
+        std::lock_guard<std::mutex> guard(s->late->lock);
+        s->late->works.push_back(std::move(work));
+        s->late->submitted++;
+        return hipSuccess;
+    }
     return submit(stream, std::move(work));
 }
 
@@ -357,10 +411,25 @@ API hipError_t hipFree(void* address) {
     return hipSuccess;
 }
 API hipError_t hipHostMalloc(void** out, size_t bytes, unsigned) {
+    std::lock_guard<std::mutex> guard(memory_lock);
+    size_t total = variable("HIPHOST_PINNED", SIZE_MAX);
+    *out = nullptr;
+    if (bytes > total || pinned_used > total - bytes) return error(hipErrorOutOfMemory);
     *out = std::aligned_alloc(4096, (std::max<size_t>(bytes, 1) + 4095) / 4096 * 4096);
-    return *out ? hipSuccess : error(hipErrorOutOfMemory);
+    if (!*out) return error(hipErrorOutOfMemory);
+    pinned()[*out] = bytes;
+    pinned_used += bytes;
+    return hipSuccess;
 }
-API hipError_t hipHostFree(void* address) { return std::free(address), hipSuccess; }
+API hipError_t hipHostFree(void* address) {
+    std::lock_guard<std::mutex> guard(memory_lock);
+    auto found = pinned().find(address);
+    if (found == pinned().end()) return error(hipErrorInvalidValue, "an address is freed that hipHostMalloc did not give");
+    pinned_used -= found->second;
+    pinned().erase(found);
+    std::free(address);
+    return hipSuccess;
+}
 
 API hipError_t hipMemcpyHtoDAsync(void* to, const void* from, size_t bytes, void* stream) {
     return copy(to, DEVICE_SIDE, from, HOST, bytes, stream);
@@ -390,11 +459,15 @@ API hipError_t hipStreamCreateWithFlags(void** stream, unsigned) { return *strea
 API hipError_t hipStreamCreate(void** stream) { return hipStreamCreateWithFlags(stream, 0); }
 API hipError_t hipStreamDestroy(void* stream) {
     if (!stream) return error(hipErrorInvalidHandle);
+    stream_of(stream)->late->run_all();
     delete (Stream*)stream;
     return hipSuccess;
 }
 API hipError_t hipStreamSynchronize(void* stream) {
-    return stream_of(stream)->capture ? error(hipErrorStreamCaptureUnsupported) : hipSuccess;
+    if (stream_of(stream)->capture) return error(hipErrorStreamCaptureUnsupported);
+    if (is_lost()) return error(hipErrorLaunchFailure, "the device was lost, as HIPHOST_LOSE_AT asks for");
+    stream_of(stream)->late->run_all();
+    return hipSuccess;
 }
 API hipError_t hipStreamQuery(void* stream) { return hipStreamSynchronize(stream); }
 API hipError_t hipStreamWaitEvent(void*, void*, unsigned) { return hipSuccess; }
@@ -407,12 +480,19 @@ API hipError_t hipEventDestroy(void* event) {
     delete (Event*)event;
     return hipSuccess;
 }
-API hipError_t hipEventRecord(void* event, void*) {
+API hipError_t hipEventRecord(void* event, void* stream) {
     if (!event) return error(hipErrorInvalidHandle);
-    *(Event*)event = Event{true, std::chrono::steady_clock::now()};
+    std::shared_ptr<Late> late = stream_of(stream)->late;
+    std::lock_guard<std::mutex> guard(late->lock);
+    *(Event*)event = Event{true, std::chrono::steady_clock::now(), late, late->submitted};
     return hipSuccess;
 }
-API hipError_t hipEventSynchronize(void* event) { return event ? hipSuccess : error(hipErrorInvalidHandle); }
+API hipError_t hipEventSynchronize(void* event) {
+    if (!event) return error(hipErrorInvalidHandle);
+    if (is_lost()) return error(hipErrorLaunchFailure, "the device was lost, as HIPHOST_LOSE_AT asks for");
+    if (((Event*)event)->late) ((Event*)event)->late->run_to(((Event*)event)->position);
+    return hipSuccess;
+}
 API hipError_t hipEventQuery(void* event) { return hipEventSynchronize(event); }
 API hipError_t hipEventElapsedTime(float* milliseconds, void* start, void* stop) {
     if (!start || !stop) return error(hipErrorInvalidHandle);
@@ -475,7 +555,7 @@ API hipError_t hipModuleLaunchKernel(void* function, unsigned grid_x, unsigned g
     }
     if (block_x > host::MAX_THREADS) return error(hipErrorInvalidConfiguration, who + ": more threads than a block may have, 1024");
     host::Grid grid{grid_x, grid_y, grid_z};
-    if (!stream_of(stream)->capture) return run_kernel(kernel, grid, dynamic_lds, params);
+    if (!stream_of(stream)->capture) return stream_of(stream)->late->run_all(), run_kernel(kernel, grid, dynamic_lds, params);
     Work work;
     work.kernel = &kernel;
     work.grid = grid;
@@ -514,6 +594,7 @@ API hipError_t hipGraphInstantiateWithFlags(void** exec, void* graph, unsigned l
 API hipError_t hipGraphLaunch(void* exec, void* stream) {
     if (!exec) return error(hipErrorInvalidHandle);
     if (stream_of(stream)->capture) return error(hipErrorStreamCaptureUnsupported);
+    stream_of(stream)->late->run_all();
     for (const Work& work : ((Graph*)exec)->works) {
         if (hipError_t code = run(work)) return code;
     }

@@ -31,6 +31,22 @@ pub trait WeightSource: Send + Sync {
 pub trait Weights: Any + Send + Sync {
     /// Bytes allocated.
     fn allocated(&self) -> usize;
+
+    /// Where the time of loading them went; `None` where that is not told apart.
+    fn load_parts(&self) -> Option<LoadParts> {
+        None
+    }
+}
+
+/// Where the time of loading weights onto a device went. What threads do at the same time is their mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoadParts {
+    /// Allocating the device's memory.
+    pub allocating: Duration,
+    /// Reading weights and bringing them into the order of the kernels.
+    pub packing: Duration,
+    /// Waiting for copies to the device, which run beside packing: next to nothing where packing takes longer.
+    pub copying: Duration,
 }
 
 /// Weights that programs share.

@@ -123,8 +123,16 @@ struct Row {
     /// What people call the device.
     device_name: String,
     threads: usize,
-    /// Making the weights ready, from the file or from random numbers in memory.
+    /// Opening devices and loading weights.
     load_seconds: f64,
+    /// Opening devices alone.
+    load_open_seconds: f64,
+    /// Allocating a device's memory for weights.
+    load_allocate_seconds: Option<f64>,
+    /// Reading a device's weights and packing them.
+    load_pack_seconds: Option<f64>,
+    /// Waiting for their copies, which run beside packing.
+    load_copy_seconds: Option<f64>,
     test: String,
     n_prompt: usize,
     n_gen: usize,
@@ -187,15 +195,13 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
     for (index, &threads) in args.threads.iter().enumerate() {
         let file = FileArgs { model: args.model.file.model.clone() };
         let model_args = ModelArgs { file, device: args.model.device, threads };
-        let start = Instant::now();
         let model = match &synthetic {
             Some(data) => synthetic_model(Arc::clone(data), &model_args, session.clone(), index == 0)?,
             None if index == 0 => model_args.open(session.clone())?,
             None => model_args.open_quietly(session.clone())?,
         };
-        let loaded = start.elapsed().as_secs_f64();
-        eprintln!("weights ready after {loaded:.2} s");
-        bench_model(&args, &model, &session, &tests, loaded, &mut Report { rows: &mut rows, out: &mut out })?;
+        eprintln!("{}", model.load_times());
+        bench_model(&args, &model, &session, &tests, &mut Report { rows: &mut rows, out: &mut out })?;
     }
     if args.json {
         out.json(&rows)?;
@@ -248,7 +254,6 @@ fn bench_model(
     model: &Model,
     session: &SessionOptions,
     tests: &[(BenchTest, usize)],
-    load_seconds: f64,
     report: &mut Report<'_>,
 ) -> Result<(), Failure> {
     let mut session = Session::new(model, session)?;
@@ -261,7 +266,7 @@ fn bench_model(
         eprintln!("{} …", test.name(depth));
         let result =
             engine::bench(&mut session, test, depth, args.repetitions, &args.sampling()).map_err(interrupted)?;
-        report.rows.push(row(args, model, &result, limits, load_seconds)?);
+        report.rows.push(row(args, model, &result, limits)?);
     }
     Ok(())
 }
@@ -372,13 +377,13 @@ fn row(
     model: &Model,
     result: &BenchResult,
     limits: Option<Roofline>,
-    load_seconds: f64,
 ) -> Result<Row, EngineError> {
     let (n_prompt, n_gen) = match result.test {
         BenchTest::Prompt(n) => (n, 0),
         BenchTest::Decode(n) => (0, n),
     };
     let shares = shares(args, model, result.test, result.depth, result.median(), limits)?;
+    let times = model.load_times();
     let names: Vec<&str> = model.placement().stages.iter().map(|(device, _)| device.name.as_str()).collect();
     Ok(Row {
         model: model.config().name.clone(),
@@ -386,7 +391,11 @@ fn row(
         device: model.device(),
         device_name: names.join(" + "),
         threads: model.threads(),
-        load_seconds,
+        load_seconds: times.total().as_secs_f64(),
+        load_open_seconds: times.devices.as_secs_f64(),
+        load_allocate_seconds: times.parts.map(|parts| parts.allocating.as_secs_f64()),
+        load_pack_seconds: times.parts.map(|parts| parts.packing.as_secs_f64()),
+        load_copy_seconds: times.parts.map(|parts| parts.copying.as_secs_f64()),
         test: result.test.name(result.depth),
         n_prompt,
         n_gen,

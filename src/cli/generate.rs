@@ -296,7 +296,8 @@ fn describe(summary: &Summary, model: &Model) -> String {
         n => format!("{n} threads"),
     };
     format!(
-        "[prompt {} tokens, {:.1} tokens/s; generated {} tokens{}, {:.1} tokens/s; {runs_on}; end: {reason}]",
+        "[loaded in {:.2} s; prompt {} tokens, {:.1} tokens/s; generated {} tokens{}, {:.1} tokens/s; {runs_on}; end: {reason}]",
+        model.load_times().total().as_secs_f64(),
         summary.prompt_tokens,
         summary.prompt_speed(),
         summary.generated_tokens,
@@ -316,6 +317,7 @@ struct Report<'a> {
     finish_reason: &'static str,
     stop: Option<&'a str>,
     seed: u64,
+    load_seconds: f64,
     prompt_seconds: f64,
     prompt_tokens_per_second: f64,
     decode_seconds: f64,
@@ -338,6 +340,7 @@ fn report<'a>(model: &'a Model, writer: &'a Writer, summary: &'a Summary, seed: 
         finish_reason: summary.finish.map_or("", FinishReason::name),
         stop: summary.stop.as_deref(),
         seed,
+        load_seconds: model.load_times().total().as_secs_f64(),
         prompt_seconds: summary.prompt_time.as_secs_f64(),
         prompt_tokens_per_second: summary.prompt_speed(),
         decode_seconds: summary.decode_time.as_secs_f64(),

@@ -1,7 +1,7 @@
 //! [`Model`]: an opened file with its weights in memory.
 
 use super::placement::{Wanted, open_gpu, place, plan_layers};
-use super::{DeviceChoice, EngineError, KvType, Placement, SessionOptions, Stage};
+use super::{DeviceChoice, EngineError, KvType, LoadTimes, Placement, SessionOptions, Stage};
 use crate::backends::{Backend, LoadedWeights, WeightSource};
 use crate::graph::Graph;
 use crate::graph::passes::PassOptions;
@@ -16,6 +16,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 /// How far loading has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +56,7 @@ struct Inner {
     config: Config,
     stages: Vec<LoadedStage>,
     placement: Placement,
+    times: LoadTimes,
     passes: PassOptions,
     bytes_per_token: u64,
     warnings: Vec<String>,
@@ -150,13 +152,15 @@ impl Model {
         let config = Config::read(data.header())?;
         let LoadOptions { device, gpu_layers, threads, ref session, ref passes, no_repack } = *options;
         let wanted = Wanted { device, gpu_layers, threads, session, passes, no_repack };
+        let start = Instant::now();
         let (stages, why) = place(data.header(), &config, &wanted, &open_gpu)?;
+        let devices = start.elapsed();
         let optional = wanted.is_optional() && stages.iter().any(|stage| stage.backend.device().threads == 0);
-        match Model::on_stages(Arc::clone(&data), stages, why, passes, progress) {
+        match Model::load(Arc::clone(&data), stages, why, passes, devices, progress) {
             // A GPU that was not asked for and that cannot hold these weights is told about, and not used.
             Err(EngineError::Backend(error)) if optional => {
                 let (stages, _) = place(data.header(), &config, &Wanted { gpu_layers: Some(0), ..wanted }, &open_gpu)?;
-                Model::on_stages(data, stages, Some(format!("no GPU is used: {error}")), passes, progress)
+                Model::load(data, stages, Some(format!("no GPU is used: {error}")), passes, devices, progress)
             }
             made => made,
         }
@@ -174,6 +178,19 @@ impl Model {
         passes: &PassOptions,
         progress: &mut dyn FnMut(LoadProgress) -> bool,
     ) -> Result<Model, EngineError> {
+        Model::load(data, stages, why, passes, Duration::ZERO, progress)
+    }
+
+    /// [`Model::on_stages`], where making the backends took `devices`.
+    fn load(
+        data: Arc<dyn ModelData>,
+        stages: Vec<Stage>,
+        why: Option<String>,
+        passes: &PassOptions,
+        devices: Duration,
+        progress: &mut dyn FnMut(LoadProgress) -> bool,
+    ) -> Result<Model, EngineError> {
+        let start = Instant::now();
         let config = Config::read(data.header())?;
         check_stages(&stages, config.n_layer)?;
         // The smallest plans state all weights and what they are used for.
@@ -199,11 +216,14 @@ impl Model {
             before += plan.weights.iter().map(|w| size(&w.name)).sum::<u64>();
             loaded.push(LoadedStage { backend, layers, weights });
         }
+        let parts = loaded.iter().find_map(|stage| stage.weights.load_parts());
+        let times = LoadTimes { devices, weights: start.elapsed(), bytes: total, parts };
         let inner = Inner {
             data,
             config,
             stages: loaded,
             placement,
+            times,
             passes: passes.clone(),
             bytes_per_token,
             warnings,
@@ -243,6 +263,11 @@ impl Model {
     /// What runs where.
     pub fn placement(&self) -> &Placement {
         &self.inner.placement
+    }
+
+    /// How long opening it took.
+    pub fn load_times(&self) -> &LoadTimes {
+        &self.inner.times
     }
 
     /// What runs it, for reports: `cpu`, `gpu:0`, `cpu+gpu:0`.

@@ -9,6 +9,7 @@ use super::gguf::{GgufError, Header, Value, Writer};
 use super::quantize::{Quantization, QuantizationNameError, QuantizeError, QuantizeOptions, QuantizePlan, write_new};
 use crate::tensor::DType;
 use crate::tensor::quant::{QuantError, quantize_row};
+use memmap2::MmapMut;
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
 use rayon::prelude::*;
@@ -139,13 +140,16 @@ fn shapes() -> String {
 /// Tensors of a pool begin at multiples of this many blocks, so that their bytes are aligned as in a file.
 const STEP: usize = 32;
 
+/// Blocks of a bank, each as large as what is drawn at a time.
+const BANK: usize = 4096;
+
 /// A header with random weights.
 #[derive(Debug)]
 pub struct Synthetic {
     header: Header,
-    /// Bytes of each type, in words for their alignment.
-    pools: HashMap<DType, Vec<u64>>,
-    /// Norms are near 1, unlike other tensors of their type.
+    /// Bytes of each type: memory that the threads which fill it are the first to touch.
+    pools: HashMap<DType, MmapMut>,
+    /// Norms are near 1, unlike other tensors of their type. In words for their alignment.
     norm: Vec<u64>,
     /// Where each tensor begins in its pool.
     places: HashMap<String, usize>,
@@ -192,9 +196,9 @@ impl Synthetic {
     /// The bytes of a tensor.
     pub fn bytes(&self, name: &str) -> Option<&[u8]> {
         let tensor = self.header.tensor(name)?;
-        let pool = if is_norm(name) { &self.norm } else { self.pools.get(&tensor.dtype)? };
+        let bytes: &[u8] =
+            if is_norm(name) { bytemuck::cast_slice(&self.norm) } else { self.pools.get(&tensor.dtype)? };
         let start = *self.places.get(name)?;
-        let bytes: &[u8] = bytemuck::cast_slice(pool);
         bytes.get(start..)?.get(..usize::try_from(tensor.bytes).ok()?)
     }
 
@@ -303,33 +307,34 @@ fn describe(preset: &Preset, mix: &Quantization, matrix: impl Fn(&str) -> DType)
 }
 
 /// `blocks` random blocks.
-fn pool(dtype: DType, blocks: usize) -> Result<Vec<u64>, SyntheticError> {
-    let block = dtype.block_bytes();
-    let bank = bank(dtype)?;
-    let words = (blocks * block).div_ceil(8);
-    let mut pool: Vec<u64> = Vec::new();
-    pool.try_reserve_exact(words).map_err(|_| SyntheticError::OutOfMemory { dtype, bytes: 8 * words })?;
-    pool.resize(words, 0);
-    let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut pool);
-    bytes.par_chunks_mut(4096 * block).enumerate().for_each(|(i, chunk)| {
+fn pool(dtype: DType, blocks: usize) -> Result<MmapMut, SyntheticError> {
+    let (bank, drawn) = (bank(dtype)?, blocks_drawn(dtype) * dtype.block_bytes());
+    let bytes = blocks * dtype.block_bytes();
+    let mut pool = MmapMut::map_anon(bytes).map_err(|_| SyntheticError::OutOfMemory { dtype, bytes })?;
+    pool.par_chunks_mut(4096 * drawn).enumerate().for_each(|(i, chunk)| {
         let mut random = Pcg64::seed_from_u64(i as u64);
-        for target in chunk.chunks_exact_mut(block) {
-            let start = random.random_range(0..bank.len() / block) * block;
-            target.copy_from_slice(&bank[start..start + block]);
+        for target in chunk.chunks_mut(drawn) {
+            let start = random.random_range(0..BANK) * drawn;
+            target.copy_from_slice(&bank[start..start + target.len()]);
         }
     });
     Ok(pool)
 }
 
-/// Quantized normal numbers.
+/// Blocks that are drawn at a time: an element of a plain type is not worth a random number.
+fn blocks_drawn(dtype: DType) -> usize {
+    32usize.div_ceil(dtype.block_len())
+}
+
+/// Quantized normal numbers, [`BANK`] times what is drawn at a time.
 fn bank(dtype: DType) -> Result<Vec<u8>, QuantError> {
-    const BLOCKS: usize = 4096;
-    let len = dtype.block_len();
-    let mut bytes = vec![0; BLOCKS * dtype.block_bytes()];
-    let rows = bytes.par_chunks_mut(64 * dtype.block_bytes()).enumerate();
+    let blocks = blocks_drawn(dtype);
+    let (len, row) = (64 * blocks * dtype.block_len(), 64 * blocks * dtype.block_bytes());
+    let mut bytes = vec![0; BANK / 64 * row];
+    let rows = bytes.par_chunks_mut(row).enumerate();
     rows.try_for_each(|(i, row)| {
         let mut random = Pcg64::seed_from_u64(!(i as u64));
-        quantize_row(dtype, &normal(&mut random, 64 * len), row)
+        quantize_row(dtype, &normal(&mut random, len), row)
     })?;
     Ok(bytes)
 }

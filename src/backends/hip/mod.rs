@@ -15,6 +15,7 @@ mod raw;
 mod states;
 mod steps;
 mod target;
+mod upload;
 mod view;
 mod weights;
 
@@ -144,7 +145,7 @@ impl Backend for HipBackend {
         source: Arc<dyn WeightSource>,
         progress: &mut dyn FnMut(u64) -> bool,
     ) -> Result<LoadedWeights, BackendError> {
-        Ok(Arc::new(HipWeights::load(&self.stream, &self.turn, weights, &*source, progress)?))
+        Ok(Arc::new(HipWeights::load(self.stream.device(), weights, &*source, progress)?))
     }
 
     fn states(&self, plan: &Plan) -> Result<Box<dyn States>, BackendError> {

@@ -375,8 +375,8 @@ impl HipProgram {
         let mut marks = Vec::with_capacity(self.steps.len() + 1);
         let mut next = 0;
         for step in 0..=self.steps.len() {
-            let mark = Event::new(self.stream.device(), true).map_err(failed)?;
-            self.stream.record(&mark).map_err(failed)?;
+            let mut mark = Event::new(self.stream.device(), true).map_err(failed)?;
+            self.stream.record(&mut mark).map_err(failed)?;
             marks.push(mark);
             while next < current.commands.len() && current.commands[next].step == step {
                 self.submit(&current.commands[next])?;

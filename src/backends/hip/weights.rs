@@ -1,14 +1,17 @@
 //! [`DeviceWeight`]: a weight in the forms that kernels read.
 
-use super::ffi::{Buffer, Stream};
+use super::device_error;
+use super::ffi::{Buffer, Device};
 use super::planes::{ALIGNMENT, PlaneLayout};
+use super::upload::{Item, upload};
 use super::view::DevicePtr;
-use super::{Turn, device_error};
-use crate::backends::{BackendError, WeightSource, Weights};
+use crate::backends::{BackendError, LoadParts, WeightSource, Weights};
 use crate::graph::plan::WeightSlot;
 use crate::tensor::{Bounds, DType};
 use bytemuck::{Pod, Zeroable};
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
 
 /// `Planes` of `kernels/common/planes.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -70,60 +73,47 @@ pub(crate) fn device_bytes(slot: &WeightSlot) -> usize {
 pub(crate) struct HipWeights {
     weights: HashMap<String, DeviceWeight>,
     buffer: Buffer,
+    parts: LoadParts,
 }
 
 impl HipWeights {
-    /// Packs and uploads what the slots' uses need. Packing a weight overlaps with the upload of the one before.
+    /// Packs and uploads what the slots' uses need.
     pub fn load(
-        stream: &Stream,
-        turn: &Turn,
+        device: &Arc<Device>,
         slots: &[WeightSlot],
         source: &dyn WeightSource,
         progress: &mut dyn FnMut(u64) -> bool,
     ) -> Result<HipWeights, BackendError> {
-        let total = slots.iter().map(device_bytes).sum();
-        let buffer = Buffer::new(stream.device(), total).map_err(|e| device_error("weights", total, e))?;
-        let mut weights = HashMap::new();
-        let (mut at, mut done) = (0, 0);
+        let start = Instant::now();
+        let mut items = Vec::with_capacity(slots.len());
+        let mut total = 0;
         for slot in slots {
             let error = |reason: &str| BackendError::Weight { name: slot.name.clone(), reason: reason.to_string() };
             let bytes = source.bytes(&slot.name).ok_or_else(|| error("it is not in the file"))?;
             if Some(bytes.len()) != slot.ty.bytes(&NO_SYMBOLS) {
                 return Err(error("its size is not what its type says"));
             }
-            let [k, rows, ..] = slot.ty.shape.eval(&NO_SYMBOLS);
             let placed = Placed::of(slot);
-            let upload = |at: usize, bytes: &[u8]| {
-                let _turn = turn.take();
-                stream.upload_now(&buffer, at, bytes).map_err(|e| device_error(&slot.name, bytes.len(), e))
-            };
-            let base = |at: usize| buffer.ptr() + at as u64;
-            let dtype = slot.ty.dtype;
-            let mut weight = DeviceWeight { dtype, planes: None, raw: None };
-            if let Some(layout) = placed.planes {
-                let mut packed = vec![0; layout.bytes];
-                layout.pack(dtype, rows, bytes, &mut packed);
-                upload(at, &packed)?;
-                let [quants, high, scales, supers] = layout.offsets.map(|o| base(at + o));
-                let (rows, k, blocks) = (rows as i32, k as i32, (k / 32) as i32);
-                weight.planes = Some(Planes { quants, high, scales, supers, format: layout.format, rows, k, blocks });
-                at += layout.bytes;
-            }
-            if let Some(size) = placed.raw {
-                upload(at, bytes)?;
-                weight.raw = Some(base(at));
-                at += size.next_multiple_of(ALIGNMENT);
-            }
-            weights.insert(slot.name.clone(), weight);
-            source.release(&slot.name, 0..usize::MAX);
-            done += bytes.len() as u64;
-            if !progress(done) {
-                return Err(BackendError::Cancelled);
-            }
+            let planes = placed.planes.map(|layout| (layout, total));
+            let raw = placed.raw.map(|_| total + placed.planes.map_or(0, |layout| layout.bytes));
+            items.push(Item { name: &slot.name, bytes, planes, raw });
+            total += placed.bytes();
         }
-        let _turn = turn.take();
-        stream.synchronize().map_err(|e| device_error("weights", total, e))?;
-        Ok(HipWeights { weights, buffer })
+        let buffer = Buffer::new(device, total).map_err(|e| device_error("weights", total, e))?;
+        let allocating = start.elapsed();
+        let parts = upload(&buffer, device, &items, source, progress)?;
+        let weight = |(slot, item): (&WeightSlot, &Item<'_>)| {
+            let [k, rows, ..] = slot.ty.shape.eval(&NO_SYMBOLS);
+            let planes = item.planes.map(|(layout, at)| {
+                let [quants, high, scales, supers] = layout.offsets.map(|offset| buffer.ptr() + (at + offset) as u64);
+                let (rows, k, blocks) = (rows as i32, k as i32, (k / 32) as i32);
+                Planes { quants, high, scales, supers, format: layout.format, rows, k, blocks }
+            });
+            let raw = item.raw.map(|at| buffer.ptr() + at as u64);
+            (slot.name.clone(), DeviceWeight { dtype: slot.ty.dtype, planes, raw })
+        };
+        let weights = slots.iter().zip(&items).map(weight).collect();
+        Ok(HipWeights { weights, buffer, parts: LoadParts { allocating, ..parts } })
     }
 
     /// A loaded weight.
@@ -135,5 +125,9 @@ impl HipWeights {
 impl Weights for HipWeights {
     fn allocated(&self) -> usize {
         self.buffer.len()
+    }
+
+    fn load_parts(&self) -> Option<LoadParts> {
+        Some(self.parts)
     }
 }

@@ -3,14 +3,17 @@
 use super::Handle;
 use super::device::Device;
 use super::error::GpuError;
+use super::stream::Work;
 use super::sys::hip;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// A moment in a stream's work, once it was recorded.
 pub(crate) struct Event {
     pub(super) device: Arc<Device>,
     pub(super) raw: Handle,
+    /// The stream that it was recorded in last, and the ticket up to which work is done when it has come; none for a capture.
+    pub(super) recorded: Option<(Weak<Work>, u64)>,
 }
 
 impl Event {
@@ -22,15 +25,22 @@ impl Event {
         // SAFETY: it writes one handle; the device is current.
         let status = unsafe { (device.runtime.driver.hipEventCreateWithFlags)(&mut raw, flags) };
         device.check(status, "hipEventCreateWithFlags", format_args!("creating an event on {device}"))?;
-        Ok(Event { device: device.clone(), raw: Handle(raw) })
+        Ok(Event { device: device.clone(), raw: Handle(raw), recorded: None })
     }
 
-    /// Waits until the moment has come; at once if it was never recorded.
+    /// Waits until the moment has come; at once if it was never recorded. Who waits afterwards for what was submitted before the
+    /// event finds it done.
     pub fn synchronize(&self) -> Result<(), GpuError> {
         self.device.enter()?;
         // SAFETY: the event lives as long as `self`.
         let status = unsafe { (self.device.runtime.driver.hipEventSynchronize)(self.raw.0) };
-        self.device.check(status, "hipEventSynchronize", format_args!("waiting for work on {}", self.device))
+        self.device.check(status, "hipEventSynchronize", format_args!("waiting for work on {}", self.device))?;
+        if let Some((work, ticket)) = &self.recorded
+            && let Some(work) = work.upgrade()
+        {
+            work.note_done(*ticket);
+        }
+        Ok(())
     }
 
     /// The time from `since` to this event. Both were made with timing, were recorded and have come.

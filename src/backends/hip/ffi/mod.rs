@@ -2,7 +2,7 @@
 //!
 //! Three layers. `sys` holds tables of function pointers with AMD's names and signatures, filled at run time from AMD's HIP
 //! runtime or, with the same signatures, from NVIDIA's driver. `Runtime::check` turns what they answer into [`GpuError`]. The
-//! owners ([`Device`], [`Buffer`], [`Pinned`], [`Stream`], [`Event`], [`Module`], [`Graph`], [`Blas`]) free what they hold
+//! owners ([`Device`], [`Buffer`], [`Pinned`], [`Stream`], [`Event`], [`Staging`], [`Module`], [`Graph`], [`Blas`]) free what they hold
 //! when dropped, after the work that uses it.
 //!
 //! What safe callers cannot do: reach host memory that a copy in flight reads or writes, free memory or code under work that
@@ -20,6 +20,7 @@ mod library;
 mod memory;
 mod module;
 mod runtime;
+mod staging;
 mod stream;
 mod sys;
 #[cfg(test)]
@@ -33,6 +34,7 @@ pub(crate) use graph::Graph;
 pub(crate) use memory::{Buffer, Pinned};
 pub(crate) use module::{Function, Module};
 pub(crate) use runtime::Runtime;
+pub(crate) use staging::Staging;
 pub(crate) use stream::Stream;
 
 /// A handle of the driver: a stream, an event, a module.

@@ -8,6 +8,7 @@ use super::graph::{Captured, Graph};
 use super::memory::{Buffer, Pinned, PinnedMemory};
 use super::module::Function;
 use super::runtime::Own;
+use super::staging::Staging;
 use super::sys::cuda::{CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION, CUlaunchAttribute, CUlaunchConfig};
 use super::sys::hip;
 use smallvec::SmallVec;
@@ -19,7 +20,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Work that runs in order. Several threads may submit to one stream; what they submit is in the order of the calls.
 pub(crate) struct Stream {
     pub(super) work: Arc<Work>,
-    staging: Mutex<Option<Staging>>,
+    /// Two pieces in turns.
+    staging: Mutex<Option<[Staging; 2]>>,
 }
 
 /// A stream and how far it is. Work is numbered by tickets.
@@ -34,13 +36,7 @@ pub(super) struct Work {
     capture: Mutex<Option<Captured>>,
 }
 
-/// Two pieces of pinned memory in turns, for copies from memory that is not pinned.
-struct Staging {
-    pieces: [(Pinned, Event); 2],
-    next: usize,
-}
-
-/// Bytes of a piece of staging memory.
+/// Bytes of a piece of the memory that [`Stream::upload_now`] copies through.
 const STAGING_BYTES: usize = 4 << 20;
 
 impl Stream {
@@ -128,20 +124,16 @@ impl Stream {
     pub fn upload_now(&self, to: &Buffer, offset: usize, bytes: &[u8]) -> Result<(), GpuError> {
         to.part(&span(offset, bytes.len()), "copying to the device")?;
         let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
+        let piece = || Staging::new(&self.work.device, STAGING_BYTES);
         let staging = match &mut *staging {
             Some(staging) => staging,
-            none => none.insert(Staging::new(&self.work.device)?),
+            none => none.insert([piece()?, piece()?]),
         };
         for (i, chunk) in bytes.chunks(STAGING_BYTES).enumerate() {
-            let (pinned, done) = &mut staging.pieces[staging.next];
-            staging.next = 1 - staging.next;
-            // Its own event, so that the copy from the other piece runs on meanwhile.
-            done.synchronize()?;
-            // SAFETY: the memory has `STAGING_BYTES` bytes and is borrowed by nobody; the only copies that read it are those submitted here, and
-            // the event came after the last of them.
-            unsafe { pinned.memory.address().copy_from_nonoverlapping(chunk.as_ptr(), chunk.len()) };
-            self.upload(to, offset + i * STAGING_BYTES, pinned, 0..chunk.len())?;
-            self.record(done)?;
+            let [piece, _] = &mut *staging;
+            piece.memory()?[..chunk.len()].copy_from_slice(chunk);
+            piece.send(self, to, &[(0..chunk.len(), offset + i * STAGING_BYTES)])?;
+            staging.swap(0, 1);
         }
         Ok(())
     }
@@ -281,13 +273,17 @@ impl Stream {
     }
 
     /// Lets the event come when all that was submitted so far is done.
-    pub fn record(&self, event: &Event) -> Result<(), GpuError> {
+    pub fn record(&self, event: &mut Event) -> Result<(), GpuError> {
         self.same_device(&event.device, "recording an event")?;
+        event.recorded = None;
         let submit = self.submit()?;
         // SAFETY: both handles live.
         let status = unsafe { (self.work.device.runtime.driver.hipEventRecord)(event.raw.0, self.work.raw.0) };
+        let recorded = submit.capture.is_none().then(|| (Arc::downgrade(&self.work), submit.ticket));
         drop(submit);
-        self.check(status, "hipEventRecord", "recording an event")
+        self.check(status, "hipEventRecord", "recording an event")?;
+        event.recorded = recorded;
+        Ok(())
     }
 
     /// Takes a ticket, and makes the device current. Until it is dropped nobody else submits to this stream.
@@ -366,8 +362,13 @@ impl Work {
         // SAFETY: the stream lives as long as `self`.
         let status = unsafe { (device.runtime.driver.hipStreamSynchronize)(self.raw.0) };
         device.check(status, "hipStreamSynchronize", format_args!("waiting for work on {device}"))?;
-        self.done.fetch_max(submitted, Ordering::AcqRel);
+        self.note_done(submitted);
         Ok(())
+    }
+
+    /// Notes that all up to `ticket` is done.
+    pub fn note_done(&self, ticket: u64) {
+        self.done.fetch_max(ticket, Ordering::AcqRel);
     }
 
     /// Whether `ticket` is known to be done.
@@ -402,13 +403,6 @@ impl Drop for Work {
             // SAFETY: created by `Stream::new`, destroyed once, after its work.
             let _ = unsafe { (self.device.runtime.driver.hipStreamDestroy)(self.raw.0) };
         }
-    }
-}
-
-impl Staging {
-    fn new(device: &Arc<Device>) -> Result<Staging, GpuError> {
-        let piece = || Ok::<_, GpuError>((Pinned::new(device, STAGING_BYTES)?, Event::new(device, false)?));
-        Ok(Staging { pieces: [piece()?, piece()?], next: 0 })
     }
 }
 

@@ -236,11 +236,11 @@ fn what_is_refused() {
 fn events() {
     for device in devices() {
         let stream = Stream::new(&device).unwrap();
-        let (start, end) = (Event::new(&device, true).unwrap(), Event::new(&device, true).unwrap());
+        let (mut start, mut end) = (Event::new(&device, true).unwrap(), Event::new(&device, true).unwrap());
         let buffer = Buffer::new(&device, 64 << 20).unwrap();
-        stream.record(&start).unwrap();
+        stream.record(&mut start).unwrap();
         stream.memset(&buffer, 0..64 << 20, 3).unwrap();
-        stream.record(&end).unwrap();
+        stream.record(&mut end).unwrap();
         let mut back = Pinned::new(&device, 16).unwrap();
         stream.download(&mut back, 0, &buffer, (64 << 20) - 16..64 << 20).unwrap();
         assert_eq!(back.as_slice().unwrap(), [3; 16]);

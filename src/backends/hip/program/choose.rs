@@ -258,8 +258,8 @@ impl HipProgram {
                 }
                 let (from, to) = (p.chosen + 4 * batch.start, p.chosen + 4 * batch.end);
                 self.stream.download(&mut self.fetch[slot], 0, &self.scratch, from..to).map_err(failed)?;
-                let done = Event::new(self.stream.device(), false).map_err(failed)?;
-                self.stream.record(&done).map_err(failed)?;
+                let mut done = Event::new(self.stream.device(), false).map_err(failed)?;
+                self.stream.record(&mut done).map_err(failed)?;
                 submitted = batch.end;
                 running.push_back((slot, batch, done));
                 (ahead, slot) = ((2 * ahead).min(MOST_AHEAD), 1 - slot);
