@@ -372,12 +372,7 @@ fn shares(
     Ok(shares)
 }
 
-fn row(
-    args: &BenchArgs,
-    model: &Model,
-    result: &BenchResult,
-    limits: Option<Roofline>,
-) -> Result<Row, EngineError> {
+fn row(args: &BenchArgs, model: &Model, result: &BenchResult, limits: Option<Roofline>) -> Result<Row, EngineError> {
     let (n_prompt, n_gen) = match result.test {
         BenchTest::Prompt(n) => (n, 0),
         BenchTest::Decode(n) => (0, n),

@@ -19,9 +19,6 @@ use std::time::{Duration, Instant};
 /// Bytes of the device that a piece fills at most.
 const PIECE: usize = 2 << 20;
 
-/// Pinned memory of a piece: its parts, each at an aligned place.
-const STAGING_BYTES: usize = PIECE + 16 * ALIGNMENT;
-
 /// Threads at most: more have nothing to do, as these pack faster than a link to a device copies.
 const MOST_THREADS: usize = 16;
 
@@ -56,10 +53,10 @@ impl Item<'_> {
         (unit, packed + if self.raw.is_some() { unit } else { 0 })
     }
 
-    /// Its bytes in pieces.
-    fn pieces(&self) -> impl Iterator<Item = Range<usize>> {
+    /// Its bytes in pieces that become at most `piece` bytes.
+    fn pieces(&self, piece: usize) -> impl Iterator<Item = Range<usize>> {
         let (unit, becomes) = self.unit();
-        let step = (PIECE / becomes.max(1)).max(1) * unit;
+        let step = (piece / becomes.max(1)).max(1) * unit;
         let len = if becomes == 0 { 0 } else { self.bytes.len() };
         (0..len).step_by(step).map(move |first| first..(first + step).min(len))
     }
@@ -96,6 +93,8 @@ struct Work<'a> {
     buffer: &'a Buffer,
     items: &'a [Item<'a>],
     pieces: Vec<Piece>,
+    /// Pinned memory of a piece.
+    staging: usize,
     source: &'a dyn WeightSource,
     /// The piece that is taken next.
     next: AtomicUsize,
@@ -109,6 +108,11 @@ struct Work<'a> {
     waiting: Mutex<Duration>,
 }
 
+/// Pinned memory of a piece: its parts, each at an aligned place.
+fn staging_bytes(piece: usize) -> usize {
+    piece + 16 * ALIGNMENT
+}
+
 /// Fills `buffer` with `items`. `progress` gets bytes of the items that are on their way, in this thread; it returns `false` to cancel.
 ///
 /// # Errors
@@ -120,15 +124,28 @@ pub(crate) fn upload(
     source: &dyn WeightSource,
     progress: &mut dyn FnMut(u64) -> bool,
 ) -> Result<LoadParts, BackendError> {
+    upload_in_pieces(PIECE, buffer, device, items, source, progress)
+}
+
+fn upload_in_pieces(
+    piece: usize,
+    buffer: &Buffer,
+    device: &Arc<Device>,
+    items: &[Item<'_>],
+    source: &dyn WeightSource,
+    progress: &mut dyn FnMut(u64) -> bool,
+) -> Result<LoadParts, BackendError> {
     let doing = |e| run_error("weights", e);
-    let of_item = |(item, i): (usize, &Item<'_>)| i.pieces().map(move |bytes| Piece { item, bytes }).collect::<Vec<_>>();
+    let of_item =
+        |(item, i): (usize, &Item<'_>)| i.pieces(piece).map(move |bytes| Piece { item, bytes }).collect::<Vec<_>>();
     let pieces: Vec<Piece> = items.iter().enumerate().flat_map(of_item).collect();
-    let left = items.iter().map(|item| AtomicUsize::new(item.pieces().count())).collect();
+    let left = items.iter().map(|item| AtomicUsize::new(item.pieces(piece).count())).collect();
     let work = Work {
         stream: Stream::new(device).map_err(doing)?,
         buffer,
         items,
         pieces,
+        staging: staging_bytes(piece),
         source,
         next: AtomicUsize::new(0),
         left,
@@ -139,7 +156,7 @@ pub(crate) fn upload(
     };
     work.pieces.iter().take(AHEAD).for_each(|piece| work.prefetch(piece));
     let threads = thread::available_parallelism().map_or(1, usize::from);
-    let threads = threads.min(MOST_THREADS).min(buffer.len().div_ceil(PIECE)).max(1);
+    let threads = threads.min(MOST_THREADS).min(buffer.len().div_ceil(piece)).max(1);
     let (told, news) = mpsc::channel();
     let mut done = 0;
     let started = thread::scope(|scope| {
@@ -169,7 +186,7 @@ pub(crate) fn upload(
     }
     if next.into_inner() < pieces.len() {
         let purpose = "copying weights to the device (pinned memory of the host)".to_string();
-        return Err(BackendError::OutOfMemory { purpose, bytes: STAGING_BYTES });
+        return Err(BackendError::OutOfMemory { purpose, bytes: staging_bytes(piece) });
     }
     let start = Instant::now();
     stream.synchronize().map_err(doing)?;
@@ -194,7 +211,7 @@ impl Work<'_> {
                 break;
             }
             if slots.len() < most {
-                match Staging::new(self.stream.device(), STAGING_BYTES) {
+                match Staging::new(self.stream.device(), self.staging) {
                     Ok(slot) => slots.push(slot),
                     Err(e) if e.is_out_of_memory() && !slots.is_empty() => most = slots.len(),
                     // Others may have some.

@@ -16,6 +16,9 @@ fn device() -> Option<Arc<Device>> {
     Some(Device::open(&runtime, 0).unwrap())
 }
 
+/// Small pieces, so that small matrices have several.
+const SMALL: usize = 64 << 10;
+
 /// Types with planes, and some without.
 const TYPES: [DType; 17] = [
     DType::F16,
@@ -63,16 +66,8 @@ fn matrices() -> Vec<Matrix> {
         all.push(matrix(dtype, 3, 768, false));
         all.push(matrix(dtype, 1, 1024, true));
     }
-    let large = [
-        (DType::Q4K, 3333),
-        (DType::Q6K, 2600),
-        (DType::Q5_0, 2600),
-        (DType::Q8_0, 1040),
-        (DType::Bf16, 1024),
-        (DType::F32, 1300),
-    ];
-    for (i, (dtype, rows)) in large.into_iter().enumerate() {
-        all.push(matrix(dtype, rows, 2048, i % 2 == 0));
+    for (i, dtype) in TYPES.into_iter().enumerate() {
+        all.push(matrix(dtype, 190 + 7 * i, 1024, i % 2 == 0));
     }
     all
 }
@@ -133,7 +128,7 @@ fn download(device: &Arc<Device>, buffer: &Buffer) -> Vec<u8> {
     let stream = Stream::new(device).unwrap();
     let mut all = Vec::new();
     while all.len() < buffer.len() {
-        let range = all.len()..(all.len() + (1 << 20)).min(buffer.len());
+        let range = all.len()..(all.len() + SMALL).min(buffer.len());
         let mut host = Pinned::new(device, range.len()).unwrap();
         stream.download(&mut host, 0, buffer, range).unwrap();
         all.extend_from_slice(host.as_slice().unwrap());
@@ -145,21 +140,20 @@ fn download(device: &Arc<Device>, buffer: &Buffer) -> Vec<u8> {
 fn upload_and_compare(device: &Arc<Device>) {
     let matrices = matrices();
     let (items, len, wanted) = placed(&matrices);
-    let longest = items.iter().map(|item| item.pieces().count()).max();
+    let longest = items.iter().map(|item| item.pieces(SMALL).count()).max();
     assert!(longest >= Some(3), "something is longer than two pieces");
     let buffer = Buffer::new(device, len).unwrap();
     let source = Notes::default();
     let mut told = vec![0];
-    upload(&buffer, device, &items, &source, &mut |done| {
+    upload_in_pieces(SMALL, &buffer, device, &items, &source, &mut |done| {
         told.push(done);
         true
     })
     .unwrap();
     let found = download(device, &buffer);
     for (at, bytes) in wanted {
-        let wrong = found[at..].iter().zip(&bytes).position(|(a, b)| a != b);
         let item = items.iter().rfind(|i| i.planes.is_some_and(|(_, p)| p <= at) || i.raw.is_some_and(|r| r <= at));
-        assert_eq!(wrong, None, "{}, from byte {at} of {len} on", item.unwrap().name);
+        assert!(found[at..at + bytes.len()] == bytes, "{}, from byte {at} of {len} on", item.unwrap().name);
     }
     let total: usize = items.iter().map(|item| item.bytes.len()).sum();
     assert!(told.is_sorted() && told.last() == Some(&(total as u64)), "{told:?}");
@@ -194,10 +188,7 @@ fn the_device_gets_what_was_packed_whole() {
 #[test]
 fn memory_is_filled_again_only_after_it_was_copied() {
     let Some(device) = device() else { return };
-    if in_a_process(
-        "memory_is_filled_again_only_after_it_was_copied",
-        &[("HIPHOST_LATE_COPIES", "1".to_string())],
-    ) {
+    if in_a_process("memory_is_filled_again_only_after_it_was_copied", &[("HIPHOST_LATE_COPIES", "1".to_string())]) {
         upload_and_compare(&device);
     }
 }
@@ -205,7 +196,7 @@ fn memory_is_filled_again_only_after_it_was_copied() {
 #[test]
 fn one_piece_of_pinned_memory_is_enough() {
     let Some(device) = device() else { return };
-    let bytes = (STAGING_BYTES + STAGING_BYTES / 2).to_string();
+    let bytes = (staging_bytes(SMALL) * 3 / 2).to_string();
     if in_a_process("one_piece_of_pinned_memory_is_enough", &[("HIPHOST_PINNED", bytes)]) {
         upload_and_compare(&device);
     }
@@ -214,15 +205,15 @@ fn one_piece_of_pinned_memory_is_enough() {
 #[test]
 fn no_pinned_memory_is_an_error() {
     let Some(device) = device() else { return };
-    let bytes = (STAGING_BYTES / 2).to_string();
+    let bytes = (staging_bytes(SMALL) / 2).to_string();
     if !in_a_process("no_pinned_memory_is_an_error", &[("HIPHOST_PINNED", bytes)]) {
         return;
     }
     let matrices = [matrix(DType::Q4K, 100, 1024, false)];
     let (items, len, _) = placed(&matrices);
     let buffer = Buffer::new(&device, len).unwrap();
-    let error = upload(&buffer, &device, &items, &Notes::default(), &mut |_| true).unwrap_err();
-    assert!(matches!(error, BackendError::OutOfMemory { bytes: STAGING_BYTES, .. }), "{error}");
+    let error = upload_in_pieces(SMALL, &buffer, &device, &items, &Notes::default(), &mut |_| true).unwrap_err();
+    assert!(matches!(error, BackendError::OutOfMemory { bytes, .. } if bytes == staging_bytes(SMALL)), "{error}");
     assert!(error.to_string().contains("pinned memory of the host"), "{error}");
 }
 
@@ -239,7 +230,7 @@ fn a_device_that_is_lost_is_an_error() {
     let matrices = matrices();
     let (items, len, _) = placed(&matrices);
     let buffer = Buffer::new(&device, len).unwrap();
-    let error = upload(&buffer, &device, &items, &Notes::default(), &mut |_| true).unwrap_err();
+    let error = upload_in_pieces(SMALL, &buffer, &device, &items, &Notes::default(), &mut |_| true).unwrap_err();
     let BackendError::Device { call, reason, .. } = &error else { panic!("{error}") };
     assert!(call == "hipMemcpyHtoDAsync" || call.ends_with("Synchronize"), "{error}");
     assert!(reason.contains("must be started again"), "{error}");
@@ -255,7 +246,7 @@ fn who_cancels_can_try_again() {
     for after in [1, 5] {
         let buffer = Buffer::new(&device, len).unwrap();
         let mut calls = 0;
-        let result = upload(&buffer, &device, &items, &Notes::default(), &mut |_| {
+        let result = upload_in_pieces(SMALL, &buffer, &device, &items, &Notes::default(), &mut |_| {
             calls += 1;
             calls < after
         });
@@ -263,6 +254,19 @@ fn who_cancels_can_try_again() {
         assert_eq!(calls, after, "nobody is told anything after that");
     }
     upload_and_compare(&device);
+}
+
+/// In pieces as they are.
+#[test]
+fn a_matrix_that_is_longer_than_a_piece() {
+    let Some(device) = device() else { return };
+    let matrices = [matrix(DType::Q8_0, 2100, 1024, true)];
+    let (items, len, wanted) = placed(&matrices);
+    assert!(items[0].pieces(PIECE).count() > 2);
+    let buffer = Buffer::new(&device, len).unwrap();
+    upload(&buffer, &device, &items, &Notes::default(), &mut |_| true).unwrap();
+    let found = download(&device, &buffer);
+    assert!(wanted.iter().all(|(at, bytes)| found[*at..*at + bytes.len()] == bytes[..]));
 }
 
 #[test]
