@@ -136,7 +136,7 @@ pub(super) fn launches(op: &QkvRopeAppend, s: &StepArgs<'_>, out: &mut Launches)
         let ptr = s.scratch + if i == 0 { 0 } else { 4 * rows[0] as u64 };
         let ne = [d, x.rows() as i64, rows[i] / d, 1].map(|n| n as i32);
         to[i] = View { ptr, ne, nb: [4, 4 * (rows[0] + rows[1]), 4 * d, 0] };
-        types[i] = cache_type(x)?;
+        types[i] = cache_type(&x)?;
     }
     let mut append = RopeAppend {
         state,
