@@ -138,7 +138,7 @@ impl OpDef for QkvRopeAppend {
             case(group(true, DType::Q8A, 1e-6), neox(32), 1024, [q8, q8, q8], [3, 1], [64, 48], DType::Bf16),
             case(group(true, DType::F32, 0.0), neox(4), 64, [f16, f16, f16], [4, 2], [7, 5], DType::F32),
             // An element at the middle between two bytes may go to either.
-            case(group(true, DType::Q8A, 0.0), neox(64), 256, [q8, q8, q8], [4, 2], [64, 32], q8)
+            case(group(true, DType::Q8A, 0.0), neox(64), 1024, [q8, q8, q8], [4, 2], [64, 32], q8)
                 .tolerance(1.0 / 127.0),
         ]
     }

@@ -2,6 +2,7 @@
 
 use super::Handle;
 use super::error::{self, GpuError};
+use super::gate::making;
 use super::library::{self, Opened, Search};
 use super::memory::Buffer;
 use super::runtime::Platform;
@@ -62,6 +63,7 @@ impl Blas {
         let functions = Functions::load(platform, &library)?;
         device.enter()?;
         let mut raw = std::ptr::null_mut();
+        let making_handle = making();
         // SAFETY: it writes one handle; the device is current.
         let status = unsafe {
             match &functions {
@@ -69,6 +71,7 @@ impl Blas {
                 Functions::CuBlas(f) => (f.cublasCreate_v2)(&mut raw),
             }
         };
+        drop(making_handle);
         check(status, functions.name("create_handle"), &format!("starting {} on {device}", library.name))?;
         let mut blas =
             Blas { work: stream.work.clone(), functions, handle: Handle(raw), library: library.name, _workspace: None };
@@ -178,6 +181,7 @@ impl Drop for Blas {
     fn drop(&mut self) {
         let _ = self.work.synchronize();
         if self.work.device.enter().is_ok() {
+            let _making = making();
             // SAFETY: created by `open`, destroyed once, after its work.
             let _ = unsafe {
                 match &self.functions {

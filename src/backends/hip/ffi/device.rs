@@ -1,6 +1,7 @@
 //! [`Device`]: one device, made current by whoever uses it.
 
 use super::error::GpuError;
+use super::gate::making;
 use super::runtime::{Own, Platform, Runtime};
 use super::stream::Work;
 use super::sys::{cuda, hip};
@@ -239,6 +240,7 @@ impl fmt::Debug for Device {
 impl Drop for Device {
     fn drop(&mut self) {
         if let (Own::Cuda { cuda, .. }, Context::Cuda { device, .. }) = (&self.runtime.own, &self.context) {
+            let _making = making();
             // SAFETY: it was retained once when the device was opened, and all that lives in it holds this device.
             let _ = unsafe { (cuda.cuDevicePrimaryCtxRelease_v2)(*device) };
         }
@@ -265,8 +267,10 @@ impl Context {
                 let status = unsafe { (runtime.driver.hipDeviceGet)(&mut device, ordinal) };
                 runtime.check(status, "hipDeviceGet", format_args!("{}", name("opening")))?;
                 let mut context = std::ptr::null_mut();
+                let retaining = making();
                 // SAFETY: it writes one pointer; the device is the driver's own number.
                 let status = unsafe { (cuda.cuDevicePrimaryCtxRetain)(&mut context, device) };
+                drop(retaining);
                 runtime.check(status, "cuDevicePrimaryCtxRetain", format_args!("{}", name("opening")))?;
                 let held = Context::Cuda { context, device };
                 // SAFETY: the context was just retained.

@@ -3,6 +3,7 @@
 use super::Handle;
 use super::device::Device;
 use super::error::GpuError;
+use super::gate::making;
 use super::stream::Work;
 use super::sys::hip;
 use std::sync::{Arc, Weak};
@@ -22,6 +23,7 @@ impl Event {
         device.enter()?;
         let mut raw = std::ptr::null_mut();
         let flags = if timing { 0 } else { hip::HIP_EVENT_DISABLE_TIMING };
+        let _making = making();
         // SAFETY: it writes one handle; the device is current.
         let status = unsafe { (device.runtime.driver.hipEventCreateWithFlags)(&mut raw, flags) };
         device.check(status, "hipEventCreateWithFlags", format_args!("creating an event on {device}"))?;
@@ -61,6 +63,7 @@ impl Event {
 impl Drop for Event {
     fn drop(&mut self) {
         if self.device.enter().is_ok() {
+            let _making = making();
             // SAFETY: created by `new`, destroyed once; the driver keeps what pending work needs of it.
             let _ = unsafe { (self.device.runtime.driver.hipEventDestroy)(self.raw.0) };
         }

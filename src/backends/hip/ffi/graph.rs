@@ -3,6 +3,7 @@
 use super::Handle;
 use super::device::Device;
 use super::error::GpuError;
+use super::gate::making;
 use super::memory::PinnedMemory;
 use super::module::Module;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ impl Graph {
     pub(super) fn new(device: &Arc<Device>, raw: *mut std::ffi::c_void, captured: Captured) -> Result<Graph, GpuError> {
         let driver = &device.runtime.driver;
         let mut exec = std::ptr::null_mut();
+        let _making = making();
         // SAFETY: the graph was just captured; it writes one handle.
         let status = unsafe { (driver.hipGraphInstantiateWithFlags)(&mut exec, raw, 0) };
         // SAFETY: what was instantiated is independent of the graph, which nobody else has.
@@ -49,6 +51,7 @@ impl Drop for Graph {
         // Where waiting fails the device is lost, and runs the graph no more.
         let _ = self.device.synchronize();
         if self.device.enter().is_ok() {
+            let _making = making();
             // SAFETY: instantiated by `new`, destroyed once, after it ran.
             let _ = unsafe { (self.device.runtime.driver.hipGraphExecDestroy)(self.exec.0) };
         }

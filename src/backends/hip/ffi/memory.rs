@@ -2,6 +2,7 @@
 
 use super::device::Device;
 use super::error::GpuError;
+use super::gate::making;
 use super::stream::Work;
 use smallvec::SmallVec;
 use std::ffi::c_void;
@@ -22,6 +23,7 @@ impl Buffer {
         let mut ptr: *mut c_void = std::ptr::null_mut();
         if bytes > 0 {
             device.enter()?;
+            let _making = making();
             // SAFETY: it writes one address; the device is current.
             let status = unsafe { (device.runtime.driver.hipMalloc)(&mut ptr, bytes) };
             device.check(status, "hipMalloc", format_args!("allocating {bytes} bytes"))?;
@@ -57,6 +59,7 @@ impl Drop for Buffer {
         // Where waiting fails the device is lost, and runs nothing that could use the memory.
         let _ = self.device.synchronize();
         if self.device.enter().is_ok() {
+            let _making = making();
             // SAFETY: allocated by `new` on this device, freed once, and no work that was submitted uses it any more.
             let _ = unsafe { (self.device.runtime.driver.hipFree)(self.ptr as *mut c_void) };
         }
@@ -100,6 +103,7 @@ impl Pinned {
         if bytes > 0 {
             device.enter()?;
             let mut raw: *mut c_void = std::ptr::null_mut();
+            let _making = making();
             // SAFETY: it writes one address; the device is current.
             let status = unsafe { (device.runtime.driver.hipHostMalloc)(&mut raw, bytes, 0) };
             device.check(status, "hipHostMalloc", format_args!("allocating {bytes} bytes of pinned host memory"))?;
@@ -177,6 +181,7 @@ impl Drop for PinnedMemory {
         // Where waiting fails the device is lost, and copies no more.
         let _ = self.wait(true);
         if self.device.enter().is_ok() {
+            let _making = making();
             // SAFETY: allocated by `Pinned::new`, freed once, and no copy uses it any more.
             let _ = unsafe { (self.device.runtime.driver.hipHostFree)(self.ptr.as_ptr().cast()) };
         }

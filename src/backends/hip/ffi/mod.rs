@@ -3,7 +3,7 @@
 //! Three layers. `sys` holds tables of function pointers with AMD's names and signatures, filled at run time from AMD's HIP
 //! runtime or, with the same signatures, from NVIDIA's driver. `Runtime::check` turns what they answer into [`GpuError`]. The
 //! owners ([`Device`], [`Buffer`], [`Pinned`], [`Stream`], [`Event`], [`Staging`], [`Module`], [`Graph`], [`Blas`]) free what they hold
-//! when dropped, after the work that uses it.
+//! when dropped, after the work that uses it. `gate` keeps captures apart from whatever else the process makes and frees.
 //!
 //! What safe callers cannot do: reach host memory that a copy in flight reads or writes, free memory or code under work that
 //! was submitted, mix devices. What they can do, because a device address is a number: launch a kernel with wrong arguments.
@@ -15,6 +15,7 @@ mod blas;
 mod device;
 mod error;
 mod event;
+mod gate;
 mod graph;
 mod library;
 mod memory;

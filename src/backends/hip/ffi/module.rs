@@ -3,6 +3,7 @@
 use super::Handle;
 use super::device::Device;
 use super::error::GpuError;
+use super::gate::making;
 use super::runtime::Own;
 use super::sys::cuda::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
 use std::ffi::CString;
@@ -38,6 +39,7 @@ impl Module {
         bytemuck::cast_slice_mut(&mut copy)[..image.len()].copy_from_slice(image);
         device.enter()?;
         let mut raw = std::ptr::null_mut();
+        let _making = making();
         // SAFETY: the image is an ELF file whose tables lie within it, or text that ends in zero; the copy lives as long as the module.
         let status = unsafe { (device.runtime.driver.hipModuleLoadData)(&mut raw, copy.as_ptr().cast()) };
         device.check(status, "hipModuleLoadData", format_args!("{}", doing()))?;
@@ -51,6 +53,7 @@ impl Module {
         let c_name = CString::new(name).map_err(|_| GpuError::refused(&doing, "a name has no zero bytes"))?;
         device.enter()?;
         let mut raw = std::ptr::null_mut();
+        let _making = making();
         // SAFETY: it writes one handle; the module is loaded, and the name ends in zero.
         let status = unsafe { (device.runtime.driver.hipModuleGetFunction)(&mut raw, self.raw.0, c_name.as_ptr()) };
         device.check(status, "hipModuleGetFunction", format_args!("{doing}"))?;
@@ -63,6 +66,7 @@ impl Drop for Module {
         // Where waiting fails the device is lost, and runs nothing that is in the module.
         let _ = self.device.synchronize();
         if self.device.enter().is_ok() {
+            let _making = making();
             // SAFETY: loaded by `load`, unloaded once; functions and graphs hold the module, and no work uses it any more.
             let _ = unsafe { (self.device.runtime.driver.hipModuleUnload)(self.raw.0) };
         }
@@ -89,6 +93,7 @@ impl Function {
         if let Own::Cuda { cuda, .. } = &device.runtime.own {
             device.enter()?;
             let attribute = CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            let _making = making();
             // SAFETY: the function lives as long as its module.
             let status = unsafe { (cuda.cuFuncSetAttribute)(self.raw.0, attribute, bytes as i32) };
             device.check(status, "cuFuncSetAttribute", format_args!("{doing}"))?;

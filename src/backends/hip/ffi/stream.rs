@@ -4,6 +4,7 @@ use super::Handle;
 use super::device::Device;
 use super::error::GpuError;
 use super::event::Event;
+use super::gate::{Capturing, making};
 use super::graph::{Captured, Graph};
 use super::memory::{Buffer, Pinned, PinnedMemory};
 use super::module::Function;
@@ -34,6 +35,8 @@ pub(super) struct Work {
     done: AtomicU64,
     /// What a capture under way has met. Locked while something is submitted.
     capture: Mutex<Option<Captured>>,
+    /// Held from the beginning of a capture to its end.
+    alone: Mutex<Option<Capturing>>,
 }
 
 /// Bytes of a piece of the memory that [`Stream::upload_now`] copies through.
@@ -44,9 +47,11 @@ impl Stream {
     pub fn new(device: &Arc<Device>) -> Result<Stream, GpuError> {
         device.enter()?;
         let mut raw = std::ptr::null_mut();
+        let making_stream = making();
         // SAFETY: it writes one handle; the device is current.
         let status =
             unsafe { (device.runtime.driver.hipStreamCreateWithFlags)(&mut raw, hip::HIP_STREAM_NON_BLOCKING) };
+        drop(making_stream);
         device.check(status, "hipStreamCreateWithFlags", format_args!("creating a stream on {device}"))?;
         let work = Arc::new(Work {
             device: device.clone(),
@@ -54,6 +59,7 @@ impl Stream {
             submitted: AtomicU64::new(0),
             done: AtomicU64::new(0),
             capture: Mutex::new(None),
+            alone: Mutex::new(None),
         });
         device.register(&work);
         Ok(Stream { work, staging: Mutex::new(None) })
@@ -228,10 +234,12 @@ impl Stream {
         self.work.synchronize()?;
         self.work.device.enter()?;
         let begin = self.work.device.runtime.driver.hipStreamBeginCapture;
+        let alone = Capturing::begin();
         // SAFETY: the stream lives as long as `self`.
         let status = unsafe { begin(self.work.raw.0, hip::HIP_STREAM_CAPTURE_MODE_RELAXED) };
         self.check(status, "hipStreamBeginCapture", "capturing a stream")?;
         *capture = Some(Captured::default());
+        *self.work.alone.lock().unwrap_or_else(PoisonError::into_inner) = Some(alone);
         Ok(())
     }
 
@@ -243,6 +251,7 @@ impl Stream {
         };
         self.work.device.enter()?;
         let graph = self.work.end_capture()?;
+        drop(capture);
         Graph::new(&self.work.device, graph, captured)
     }
 
@@ -381,6 +390,7 @@ impl Work {
         let mut graph = std::ptr::null_mut();
         // SAFETY: it writes one handle; the stream lives, and is being captured.
         let status = unsafe { (self.device.runtime.driver.hipStreamEndCapture)(self.raw.0, &mut graph) };
+        *self.alone.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.device.check(status, "hipStreamEndCapture", format_args!("ending a capture on {}", self.device))?;
         Ok(graph)
     }
@@ -400,6 +410,7 @@ impl Drop for Work {
                 // SAFETY: the graph was just captured and nobody has it.
                 let _ = unsafe { (self.device.runtime.driver.hipGraphDestroy)(graph) };
             }
+            let _making = making();
             // SAFETY: created by `Stream::new`, destroyed once, after its work.
             let _ = unsafe { (self.device.runtime.driver.hipStreamDestroy)(self.raw.0) };
         }
