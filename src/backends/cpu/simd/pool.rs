@@ -525,8 +525,8 @@ mod tests {
                             // Down to one thread and up again to all, over and over.
                             let active = pool.active();
                             match place / 10 % 8 {
-                                0..3 if place % 10 == 0 && active > 1 => pool.shared.barrier.set_next(active - 1),
-                                4..7 if active < 4 => {
+                                0..=2 if place % 10 == 0 && active > 1 => pool.shared.barrier.set_next(active - 1),
+                                4..=6 if active < 4 => {
                                     while !pool.invite(active, place) {
                                         std::thread::yield_now();
                                     }
