@@ -278,7 +278,7 @@ fn weights(logits: &[f32], options: &SamplerOptions) -> Vec<(u32, f64)> {
 
 #[test]
 fn how_often_tokens_come() {
-    let rows = [vec![0.15f32, 0.5, 0.05, 0.3].iter().map(|p| p.ln()).collect::<Vec<_>>()];
+    let rows = [[0.15f32, 0.5, 0.05, 0.3].iter().map(|p| p.ln()).collect::<Vec<_>>()];
     let options = SamplerOptions { top_p: 0.9, ..OFF };
     for device in devices() {
         let mut table = Table::new(&device, &rows);

@@ -241,7 +241,7 @@ impl HipProgram {
             operands: step.operands.len(),
             weights: of_operands,
             scratch: self.scratch.ptr() + scratch.offset(step) as u64,
-            arrived: self.scratch.ptr() + scratch.arrived() as u64,
+            arrived: self.scratch.ptr() + scratch.arrived_at() as u64,
             early: steps::reads_early(step, plan),
         })
     }

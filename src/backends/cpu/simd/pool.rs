@@ -349,7 +349,8 @@ impl Pool {
         let threads = if throttle.may_grow(now) { throttle.grow(now) } else { throttle.active() };
         drop(throttle);
         s.barrier.reset(threads);
-        if threads > 1 {
+        if !self.workers.is_empty() {
+            // Also for a run that begins alone: it may invite workers later.
             // SAFETY: only the lifetime is erased, and the join below outlasts every use of the pointer.
             let job: Job = unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), Job>(f) };
             // SAFETY: we hold `busy` and no worker runs, so nobody reads the cell now.
@@ -550,6 +551,34 @@ mod tests {
             .unwrap();
             let (came, left) = (came.into_inner(), left.into_inner());
             assert!(left >= 9 && came > left && came <= left + 4, "{came} came, {left} left");
+        }
+    }
+
+    #[test]
+    fn a_run_that_begins_alone_runs_its_own_closure_on_whom_it_invites() {
+        let pool = Pool::new(2).unwrap();
+        for round in 1..=30 {
+            let mut throttle = pool.shared.throttle();
+            while throttle.active() > 1 {
+                throttle.note(Instant::now() + Duration::from_secs(3600), 1.0);
+            }
+            drop(throttle);
+            let marks = [AtomicU64::new(0), AtomicU64::new(0)];
+            pool.run(&|tid| {
+                let entry = pool.enter(tid).unwrap();
+                if tid == 0 {
+                    assert_eq!(pool.active(), 1);
+                    while !pool.invite(1, 7) {
+                        std::thread::yield_now();
+                    }
+                    pool.barrier_wait().unwrap();
+                }
+                assert_eq!((entry, pool.active()), (if tid == 0 { None } else { Some(7) }, 2));
+                marks[tid].store(round, Ordering::Relaxed);
+                pool.barrier_wait().unwrap();
+                assert!(marks.iter().all(|m| m.load(Ordering::Relaxed) == round));
+            })
+            .unwrap();
         }
     }
 

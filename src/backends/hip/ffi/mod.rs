@@ -27,6 +27,11 @@ mod sys;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+#[path = "../../../../tests/support/emulator.rs"]
+#[allow(dead_code)]
+pub(crate) mod emulator;
+
 pub(crate) use blas::{Blas, GemmF16};
 pub(crate) use device::{Device, DeviceInfo};
 pub(crate) use error::GpuError;

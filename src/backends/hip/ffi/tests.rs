@@ -10,10 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-#[path = "../../../../tests/support/emulator.rs"]
-#[allow(dead_code)]
-mod emulator;
-
 mod found {
     use super::*;
 

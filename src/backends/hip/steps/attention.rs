@@ -293,7 +293,8 @@ const PLAIN: Names = [
     (DType::Q8_0, "attention_plain_q8_0"),
 ];
 /// (head size, query heads, names), the fewer heads first.
-const LANES_MMA: [(usize, usize, &[(DType, &str)]); 4] = [
+type Kernels = &'static [(DType, &'static str)];
+const LANES_MMA: [(usize, usize, Kernels); 4] = [
     (64, 4, &[(DType::Q8_0, "attention_decode_mma_q8_0_64_4")]),
     (128, 4, &[(DType::Q8_0, "attention_decode_mma_q8_0_128_4")]),
     (

@@ -121,7 +121,7 @@ impl Scratch {
     }
 
     /// Where the counts of `qkv_rope_append` begin.
-    pub fn arrived(&self) -> usize {
+    pub fn arrived_at(&self) -> usize {
         self.attention
     }
 
@@ -224,11 +224,9 @@ fn raw_weights(op: &Op, s: &StepArgs<'_>) -> Result<(), String> {
 
 /// Caches of blocks are read, as whole rows, by the ops that know how they lie.
 fn forms(op: &Op, s: &StepArgs<'_>) -> Result<(), String> {
-    let reads_planes = match op {
-        Op::Attention(_) | Op::FullAttention(_) | Op::Dequantize(_) => true,
-        Op::KvAppend(_) | Op::RopeKvAppend(_) | Op::QkvRopeAppend(_) => true,
-        _ => false,
-    };
+    let attends = matches!(op, Op::Attention(_) | Op::FullAttention(_));
+    let appends = matches!(op, Op::KvAppend(_) | Op::RopeKvAppend(_) | Op::QkvRopeAppend(_));
+    let reads_planes = attends || appends || matches!(op, Op::Dequantize(_));
     for view in s.operands.iter().chain(s.results) {
         match view.form {
             Form::PartsOfRows => return Err(format!("it takes parts of the rows of a cache of {}", view.dtype)),

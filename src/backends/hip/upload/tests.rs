@@ -2,14 +2,10 @@
 //! told by its environment.
 
 use super::*;
-use crate::backends::hip::ffi::{Pinned, Runtime};
+use crate::backends::hip::ffi::{Pinned, Runtime, emulator};
 use crate::tensor::DType;
 use std::process::Command;
 use std::sync::atomic::AtomicU64;
-
-#[path = "../../../../tests/support/emulator.rs"]
-#[allow(dead_code)]
-mod emulator;
 
 fn device() -> Option<Arc<Device>> {
     let runtime = Runtime::open_library(&emulator::libraries()?[0]).unwrap();
@@ -72,8 +68,11 @@ fn matrices() -> Vec<Matrix> {
     all
 }
 
-/// Items with their places in a buffer, how long that is, and what shall stand in it: places with their bytes.
-fn placed(matrices: &[Matrix]) -> (Vec<Item<'_>>, usize, Vec<(usize, Vec<u8>)>) {
+/// Places in a buffer, with the bytes that shall stand there.
+type Wanted = Vec<(usize, Vec<u8>)>;
+
+/// Items with their places in a buffer, how long that is, and what shall stand in it.
+fn placed(matrices: &[Matrix]) -> (Vec<Item<'_>>, usize, Wanted) {
     let (mut items, mut at, mut wanted) = (Vec::new(), 0, Vec::new());
     for matrix in matrices {
         let mut item = Item { name: &matrix.name, bytes: &matrix.bytes, planes: None, raw: None };
