@@ -1,5 +1,5 @@
 // Choosing the next token on the device, so that a decode step needs no work of the host: decode_advance writes the inputs of a step
-// from the state, the steps run, sample_greedy or sample_top choose from the logits and move the state on.
+// from the state, the steps run, sample_greedy or a draw choose from the logits and move the state on.
 //
 // decode_advance: one block. sample_bias: one block, adds to single logits. sample_greedy: any number of blocks, each takes the largest
 // logit (the smallest id among equals) of every gridth chunk; the block that arrives last takes the largest of theirs.

@@ -13,6 +13,7 @@ use rocmforge::tensor::quant::dequantize_row;
 use rocmforge::tensor::{Bounds, DType, Shape};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use support::hip_devices;
 
 /// The bytes of the weight `w`.
 struct Bytes(Vec<u8>);
@@ -21,11 +22,6 @@ impl WeightSource for Bytes {
     fn bytes(&self, name: &str) -> Option<&[u8]> {
         (name == "w").then_some(&self.0)
     }
-}
-
-fn devices() -> Vec<HipBackend> {
-    let emulated = support::emulator::libraries().into_iter().flatten().map(|l| HipBackend::open_library(l).unwrap());
-    emulated.chain(HipBackend::open(None).ok()).collect()
 }
 
 /// A weight's values, and its rows by number.
@@ -81,7 +77,7 @@ fn random_bytes(n: usize, seed: u64) -> Vec<u8> {
 
 #[test]
 fn any_bytes_are_read_as_the_scalar_functions_read_them() {
-    for device in devices() {
+    for device in hip_devices() {
         for (seed, dtype) in DType::ALL.iter().copied().filter(|t| t.is_weight()).enumerate() {
             // Floats have rows of any length.
             let k = if dtype.is_quantized() { 512 } else { 45 };
@@ -96,7 +92,7 @@ fn any_bytes_are_read_as_the_scalar_functions_read_them() {
 #[test]
 fn vectors_of_ggml_are_read_as_ggml_reads_them() {
     let Some(folder) = support::conformance() else { return };
-    let devices = devices();
+    let devices = hip_devices();
     for dtype in DType::ALL.iter().copied().filter(|t| t.is_weight()) {
         for kind in ["cos", "normal", "odd", "real", "bits"] {
             let file = |end| std::fs::read(folder.join(format!("quant/{dtype}.{kind}.{end}")));
@@ -112,7 +108,7 @@ fn vectors_of_ggml_are_read_as_ggml_reads_them() {
 
 #[test]
 fn a_row_that_the_table_does_not_have_is_an_error_that_names_it() {
-    for device in devices() {
+    for device in hip_devices() {
         for id in [7, -3] {
             let bytes = random_bytes(34 * 7, 1);
             let error = values_and_rows(&device, DType::Q8_0, [32, 7], &bytes, &[0, id]).unwrap_err();

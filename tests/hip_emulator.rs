@@ -435,6 +435,11 @@ struct Attention {
 impl Attention {
     const POSITIONS: usize = 160;
 
+    /// Without a window and a soft cap, over the whole of the cache.
+    fn plain(d: usize, heads: usize, kv_heads: usize, slot: i32, tokens: usize) -> Attention {
+        Attention { d, heads, kv_heads, start: 0, slot, tokens, window: 0, scale: 0.25, softcap: 0.0 }
+    }
+
     /// The positions that a token sees.
     fn visible(&self, t: usize) -> std::ops::Range<usize> {
         let end = self.slot as usize + t + 1;
@@ -507,17 +512,7 @@ impl Attention {
 /// token is NaN: it must not count.
 #[test]
 fn attention_in_tiles_in_every_layout() {
-    let plain = |d, heads, kv_heads, slot, tokens| Attention {
-        d,
-        heads,
-        kv_heads,
-        start: 0,
-        slot,
-        tokens,
-        window: 0,
-        scale: 0.25,
-        softcap: 0.0,
-    };
+    let plain = Attention::plain;
     let cases = [
         plain(64, 2, 2, 0, 9),
         plain(64, 14, 2, 120, 19),
@@ -564,17 +559,7 @@ fn attention_in_tiles_in_every_layout() {
 /// token has NaN as its scale.
 #[test]
 fn attention_in_tiles_over_q8_0() {
-    let plain = |d, heads, kv_heads, slot, tokens| Attention {
-        d,
-        heads,
-        kv_heads,
-        start: 0,
-        slot,
-        tokens,
-        window: 0,
-        scale: 0.25,
-        softcap: 0.0,
-    };
+    let plain = Attention::plain;
     let cases = [
         plain(64, 2, 2, 0, 9),
         plain(64, 14, 2, 120, 19),

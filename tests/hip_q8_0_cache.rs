@@ -24,11 +24,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use support::shapes::LLAMA_1B;
-
-fn devices() -> Vec<HipBackend> {
-    let emulated = support::emulator::libraries().into_iter().flatten().map(|l| HipBackend::open_library(l).unwrap());
-    emulated.chain(HipBackend::open(None).ok()).collect()
-}
+use support::{hip_devices, rope};
 
 /// No weights.
 struct Nothing;
@@ -86,7 +82,7 @@ fn blocks() -> Vec<f32> {
 #[test]
 fn appended_elements_have_the_bits_of_the_scalar_quantizer() {
     let x = blocks();
-    for device in devices() {
+    for device in hip_devices() {
         for row in x.chunks(256) {
             let expected = HostTensor::quantized(DType::Q8_0, [row.len(), 1, 1, 1], row).unwrap();
             let expected = expected.f32s().unwrap();
@@ -163,23 +159,12 @@ fn projected(device: &HipBackend, rope: &Rope, d: [usize; 2], dtype: DType) -> [
 /// Pairs that are neighbours, that lie in two blocks, in part of a head of three blocks.
 #[test]
 fn the_step_that_projects_rounds_as_the_scalar_quantizer() {
-    let rope = |mode, n_dims| Rope {
-        n_dims,
-        mode,
-        freq_base: 10000.0,
-        freq_scale: 1.0,
-        ext_factor: 0.0,
-        attn_factor: 1.0,
-        beta_fast: 32.0,
-        beta_slow: 1.0,
-        n_ctx_orig: 0,
-    };
     let cases = [
         (rope(RopeMode::Norm, 64), [64, 64]),
         (rope(RopeMode::Neox, 128), [128, 32]),
         (rope(RopeMode::Neox, 80), [96, 96]),
     ];
-    for device in devices() {
+    for device in hip_devices() {
         for (rope, d) in &cases {
             let (exact, found) = (projected(&device, rope, *d, DType::F32), projected(&device, rope, *d, DType::Q8_0));
             for (i, d) in d.iter().enumerate() {
@@ -246,7 +231,7 @@ fn a_device_continues_as_the_cpu_does() {
     let prompts = ["Count from 3 to 9:", "The colours of the rainbow are", "Sort these words: pear apple fig"];
     let expected = texts(Arc::new(CpuBackend::new(1).unwrap()), &prompts);
     assert!(expected.iter().all(|text| text.len() > 5), "{expected:?}");
-    for device in devices() {
+    for device in hip_devices() {
         let name = device.device().name;
         assert_eq!(texts(Arc::new(device), &prompts), expected, "{name}");
     }

@@ -15,23 +15,15 @@ use rocmforge::ops::{GetRows, Input, TensorType, Weight};
 use rocmforge::tensor::{Bounds, DType, Shape};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use support::hip_devices;
 
 /// How far from the host's a boundary between two tokens may lie, as a share of the sum (`kernels/sample.hip`).
 const NEAR: f64 = 1.0 / (1u64 << 27) as f64;
 
-const OFF: SamplerOptions = SamplerOptions {
-    temperature: 1.0,
-    top_k: 0,
-    top_p: 1.0,
-    min_p: 0.0,
-    typical_p: 1.0,
-    repeat_penalty: 1.0,
-    frequency_penalty: 0.0,
-    presence_penalty: 0.0,
-    penalty_last_n: 64,
-    logit_bias: Vec::new(),
-    seed: 0,
-};
+/// Draws from all tokens.
+fn off() -> SamplerOptions {
+    SamplerOptions { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, ..SamplerOptions::default() }
+}
 
 struct Rows(Vec<u8>);
 
@@ -39,11 +31,6 @@ impl WeightSource for Rows {
     fn bytes(&self, name: &str) -> Option<&[u8]> {
         (name == "w").then_some(&self.0)
     }
-}
-
-fn devices() -> Vec<HipBackend> {
-    let emulated = support::emulator::libraries().into_iter().flatten().map(|l| HipBackend::open_library(l).unwrap());
-    emulated.chain(HipBackend::open(None).ok()).collect()
 }
 
 /// A model whose logits after token `t` are row `t` of a table.
@@ -168,13 +155,13 @@ fn options(rng: &mut Pcg64, n: usize) -> SamplerOptions {
             logit_bias.push((id, 1.5));
         }
     }
-    SamplerOptions { temperature, top_k, top_p, min_p, logit_bias, ..OFF }
+    SamplerOptions { temperature, top_k, top_p, min_p, logit_bias, ..off() }
 }
 
 /// Compares many draws; few may be decided by rounding.
 fn compare_some(n: usize, times: usize) {
     let rows = distributions(n);
-    for device in devices() {
+    for device in hip_devices() {
         let mut table = Table::new(&device, &rows);
         let mut rng = Pcg64::seed_from_u64(7);
         let (mut same, mut all) = (0, 0);
@@ -219,16 +206,16 @@ fn a_large_vocabulary() {
 #[test]
 fn boundaries_between_tokens_are_the_hosts() {
     let sets = [
-        SamplerOptions { ..OFF },
-        SamplerOptions { temperature: 0.7, top_k: 40, top_p: 0.95, min_p: 0.02, ..OFF },
-        SamplerOptions { temperature: 1.3, top_p: 0.9, ..OFF },
-        SamplerOptions { temperature: 2.0, min_p: 0.01, ..OFF },
-        SamplerOptions { temperature: 100.0, top_k: 1500, top_p: 0.999_999, ..OFF },
-        SamplerOptions { temperature: 1e-3, top_p: 0.9, ..OFF },
+        SamplerOptions { ..off() },
+        SamplerOptions { temperature: 0.7, top_k: 40, top_p: 0.95, min_p: 0.02, ..off() },
+        SamplerOptions { temperature: 1.3, top_p: 0.9, ..off() },
+        SamplerOptions { temperature: 2.0, min_p: 0.01, ..off() },
+        SamplerOptions { temperature: 100.0, top_k: 1500, top_p: 0.999_999, ..off() },
+        SamplerOptions { temperature: 1e-3, top_p: 0.9, ..off() },
     ];
     for n in [61, 3001] {
         let rows = distributions(n);
-        for device in devices() {
+        for device in hip_devices() {
             let mut table = Table::new(&device, &rows);
             for (row, options) in [0, 1, 4, 6].iter().flat_map(|row| sets.iter().map(move |set| (*row, set))) {
                 let weights = weights(&rows[row], options);
@@ -279,8 +266,8 @@ fn weights(logits: &[f32], options: &SamplerOptions) -> Vec<(u32, f64)> {
 #[test]
 fn how_often_tokens_come() {
     let rows = [[0.15f32, 0.5, 0.05, 0.3].iter().map(|p| p.ln()).collect::<Vec<_>>()];
-    let options = SamplerOptions { top_p: 0.9, ..OFF };
-    for device in devices() {
+    let options = SamplerOptions { top_p: 0.9, ..off() };
+    for device in hip_devices() {
         let mut table = Table::new(&device, &rows);
         let mut counts = [0; 4];
         for i in 0..380 {
@@ -299,14 +286,14 @@ fn a_run_of_tokens() {
     let mut rng = Pcg64::seed_from_u64(5);
     let rows: Vec<Vec<f32>> = (0..n).map(|_| (0..n).map(|_| normal(&mut rng, 1.5)).collect()).collect();
     let draws: Vec<f64> = (0..40).map(|_| rng.random()).collect();
-    for device in devices() {
+    for device in hip_devices() {
         let mut table = Table::new(&device, &rows);
         for (temperature, top_k, top_p) in
             [(0.8, 40, 0.95), (1.0, 0, 0.95), (1.2, 0, 1.0), (0.0, 40, 0.5), (1.0, 300, 1.0)]
         {
             let bias = vec![(3, 1.0), (9, f32::NEG_INFINITY)];
             for logit_bias in [Vec::new(), bias] {
-                let options = SamplerOptions { temperature, top_k, top_p, logit_bias, ..OFF };
+                let options = SamplerOptions { temperature, top_k, top_p, logit_bias, ..off() };
                 let mut sampler = Sampler::new(options.clone()).unwrap();
                 let mut token = 1;
                 let expected: Vec<u32> = draws
@@ -330,10 +317,10 @@ fn logits_that_are_not_numbers_are_errors() {
         bad.iter().map(|&x| (0..n).map(|i| if i == 4321 { x } else { 1.0 }).collect()).collect();
     rows.push(vec![f32::NEG_INFINITY; n]);
     rows.push((0..n).map(|i| if i == 77 { -1e30 } else { f32::NEG_INFINITY }).collect());
-    for device in devices() {
+    for device in hip_devices() {
         let mut table = Table::new(&device, &rows);
         for top_k in [0, 40, 2000] {
-            let options = SamplerOptions { top_k, top_p: 0.9, ..OFF };
+            let options = SamplerOptions { top_k, top_p: 0.9, ..off() };
             for row in 0..4 {
                 let error = table.run(row, &options, &[0.5]).unwrap().unwrap_err();
                 assert!(error.to_string().contains("NaN or infinite"), "{error}");
@@ -345,12 +332,12 @@ fn logits_that_are_not_numbers_are_errors() {
 
 #[test]
 fn what_the_sampler_refuses_no_device_does() {
-    for device in devices() {
+    for device in hip_devices() {
         let mut table = Table::new(&device, &[vec![0.0; 8]]);
         for (temperature, top_p, min_p) in
             [(f32::NAN, 1.0, 0.0), (f32::INFINITY, 1.0, 0.0), (1.0, 1.5, 0.0), (1.0, f32::NAN, 0.0), (1.0, 1.0, -0.5)]
         {
-            assert!(table.run(0, &SamplerOptions { temperature, top_p, min_p, ..OFF }, &[0.5]).is_none());
+            assert!(table.run(0, &SamplerOptions { temperature, top_p, min_p, ..off() }, &[0.5]).is_none());
         }
         let sampling = DeviceSampling { temperature: 1.0, draws: &[0.5], ..DeviceSampling::GREEDY };
         let cancel = AtomicBool::new(false);

@@ -61,6 +61,29 @@ pub fn argmax<T: PartialOrd + Copy>(values: &[T]) -> usize {
     (0..values.len()).fold(0, |best, i| if values[i] > values[best] { i } else { best })
 }
 
+/// The emulated devices, where there is a C++ compiler, and what a driver here has.
+#[cfg(feature = "hip")]
+pub fn hip_devices() -> Vec<rocmforge::backends::hip::HipBackend> {
+    use rocmforge::backends::hip::HipBackend;
+    let emulated = emulator::libraries().into_iter().flatten().map(|l| HipBackend::open_library(l).unwrap());
+    emulated.chain(HipBackend::open(None).ok()).collect()
+}
+
+/// Plain RoPE of a base of 10 000.
+pub fn rope(mode: rocmforge::ops::RopeMode, n_dims: usize) -> rocmforge::ops::Rope {
+    rocmforge::ops::Rope {
+        n_dims,
+        mode,
+        freq_base: 10000.0,
+        freq_scale: 1.0,
+        ext_factor: 0.0,
+        attn_factor: 1.0,
+        beta_fast: 32.0,
+        beta_slow: 1.0,
+        n_ctx_orig: 0,
+    }
+}
+
 /// The prompt whose logits the conformance data states.
 pub fn prompt_ids(conformance: &std::path::Path) -> Vec<u32> {
     let text = std::fs::read_to_string(conformance.join("reference/prompt-ids.txt")).unwrap();

@@ -473,18 +473,7 @@ impl Generator<'_> {
     fn rope(&mut self, x: Value, d: usize) -> Value {
         let positions = self.ids("positions", Sym::T);
         let mode = [RopeMode::Norm, RopeMode::Neox][d / 8 % 2];
-        let rope = Rope {
-            n_dims: d,
-            mode,
-            freq_base: 10000.0,
-            freq_scale: 1.0,
-            ext_factor: 0.0,
-            attn_factor: 1.0,
-            beta_fast: 32.0,
-            beta_slow: 1.0,
-            n_ctx_orig: 0,
-        };
-        self.op(rope, &[x, positions])
+        self.op(super::rope(mode, d), &[x, positions])
     }
 
     /// Declares an output; what is no result of its own is copied.

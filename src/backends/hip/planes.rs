@@ -4,6 +4,7 @@
 //! that any run of units can be packed by itself.
 
 use crate::tensor::DType;
+use crate::tensor::quant::{fifth_bits_by_four, scales_mins_k4};
 use std::ops::Range;
 
 /// Where each plane of a matrix begins in its memory, and how long the whole is.
@@ -111,10 +112,10 @@ fn pack_units(dtype: DType, source: &[u8], planes: [&mut [u8]; 4]) {
         }),
         DType::Q4_1 => blocks::<20, 16, 0, 4, 0>(source, planes, |b| (part(b, 4), [], part(b, 0), [])),
         DType::Q5_0 => blocks::<22, 16, 4, 2, 0>(source, planes, |b| {
-            (part(b, 6), fifth_bits(!u32::from_le_bytes(part(b, 2))), part(b, 0), [])
+            (part(b, 6), fifth_bits_by_four(!u32::from_le_bytes(part(b, 2))), part(b, 0), [])
         }),
         DType::Q5_1 => blocks::<24, 16, 4, 4, 0>(source, planes, |b| {
-            (part(b, 8), fifth_bits(u32::from_le_bytes(part(b, 4))), part(b, 0), [])
+            (part(b, 8), fifth_bits_by_four(u32::from_le_bytes(part(b, 4))), part(b, 0), [])
         }),
         DType::Iq4Nl => blocks::<18, 16, 0, 2, 0>(source, planes, |b| (part(b, 2), [], part(b, 0), [])),
         DType::Mxfp4 => blocks::<17, 16, 0, 1, 0>(source, planes, |b| (part(b, 1), [], part(b, 0), [])),
@@ -206,13 +207,10 @@ fn q6_k_upper_bits(block: &[u8; 210]) -> [u8; 64] {
 /// q4_k's and q5_k's scales and minima of six bits, in turns.
 #[inline(always)]
 fn scales_and_mins(packed: [u8; 12]) -> [u8; 16] {
-    let [a, b, c] = [0, 4, 8].map(|at| u32::from_le_bytes(part(&packed, at)));
-    let scales = [a & 0x3f3f_3f3f, (c & 0x0f0f_0f0f) | (a >> 2 & 0x3030_3030)];
-    let mins = [b & 0x3f3f_3f3f, (c >> 4 & 0x0f0f_0f0f) | (b >> 2 & 0x3030_3030)];
+    let [scales, mins] = scales_mins_k4(&packed);
     let mut out = [0; 16];
-    for (out, (scales, mins)) in out.as_chunks_mut::<8>().0.iter_mut().zip(scales.into_iter().zip(mins)) {
-        let (s, m) = (scales.to_le_bytes(), mins.to_le_bytes());
-        *out = [s[0], m[0], s[1], m[1], s[2], m[2], s[3], m[3]];
+    for (g, out) in out.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+        *out = [scales[g], mins[g]];
     }
     out
 }
@@ -224,17 +222,6 @@ fn iq4_xs_scales(block: &[u8; 136]) -> [u8; 8] {
     std::array::from_fn(|g| {
         let low = block[4 + g / 2] >> (4 * (g % 2)) & 15;
         (low | ((high >> (2 * g) & 3) as u8) << 4).wrapping_sub(32)
-    })
-}
-
-/// Bit 4i + b of q5_0's and q5_1's word goes to bit i of byte b.
-#[inline(always)]
-fn fifth_bits(word: u32) -> [u8; 4] {
-    std::array::from_fn(|byte| {
-        let x = word >> byte & 0x1111_1111;
-        let x = (x | x >> 3) & 0x0303_0303;
-        let x = (x | x >> 6) & 0x000f_000f;
-        (x | x >> 12) as u8
     })
 }
 
@@ -289,7 +276,7 @@ fn bytes(words: [u32; 8]) -> [u8; 32] {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::tensor::quant::{dequantize_row, quantize_row};
     use half::f16;
@@ -414,7 +401,8 @@ mod tests {
         }
     }
 
-    const ALL: [DType; 13] = [
+    /// The types that have planes.
+    pub(in crate::backends::hip) const ALL: [DType; 13] = [
         DType::F16,
         DType::Bf16,
         DType::Q8_0,

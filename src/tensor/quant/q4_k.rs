@@ -45,6 +45,18 @@ pub fn scale_min_k4(scales: &[u8; 12], g: usize) -> (u8, u8) {
     }
 }
 
+/// [`scale_min_k4`] of all groups at once: the scales, then the minimums.
+#[inline]
+pub fn scales_mins_k4(scales: &[u8; 12]) -> [[u8; 8]; 2] {
+    let word = |i: usize| u32::from_le_bytes([scales[i], scales[i + 1], scales[i + 2], scales[i + 3]]);
+    let (first, second, third) = (word(0), word(4), word(8));
+    let join = |low: u32, high: u32| (u64::from(high) << 32 | u64::from(low)).to_le_bytes();
+    [
+        join(first & 0x3f3f_3f3f, (third & 0x0f0f_0f0f) | (first >> 2 & 0x3030_3030)),
+        join(second & 0x3f3f_3f3f, (third >> 4 & 0x0f0f_0f0f) | (second >> 2 & 0x3030_3030)),
+    ]
+}
+
 impl Block<256> for BlockQ4K {
     fn dequantize(&self, y: &mut [f32; 256]) {
         let (d, dmin) = (self.d.to_f32(), self.dmin.to_f32());
@@ -115,5 +127,25 @@ impl Quantize<256> for BlockQ4K {
         const SEARCH: AffineSearch = AffineSearch { max: 15, first: -1.0, steps: 20, absolute: false };
         let EncodedK { d, dmin, scales, q } = encode_k(x, &SEARCH);
         BlockQ4K { d, dmin, scales, qs: pack4_k(&q) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_scales_at_once_are_those_of_each_group() {
+        let mut state = 1u32;
+        for _ in 0..200 {
+            let scales: [u8; 12] = std::array::from_fn(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as u8
+            });
+            let [sc, m] = scales_mins_k4(&scales);
+            for g in 0..8 {
+                assert_eq!((sc[g], m[g]), scale_min_k4(&scales, g), "group {g} of {scales:?}");
+            }
+        }
     }
 }

@@ -29,6 +29,17 @@ pub struct BlockQ5_0 {
 
 assert_layout!(BlockQ5_0, Q5_0, 32);
 
+/// Bit `4·i + c` of `qh` as bit `i` of byte `c`: the order of kernels that take four values at a time.
+#[inline]
+pub fn fifth_bits_by_four(qh: u32) -> [u8; 4] {
+    std::array::from_fn(|c| {
+        let x = qh >> c & 0x1111_1111;
+        let x = (x | x >> 3) & 0x0303_0303;
+        let x = (x | x >> 6) & 0x000f_000f;
+        (x | x >> 12) as u8
+    })
+}
+
 /// The 32 five-bit values that `qs` and `qh` hold together (`q5_0` and `q5_1`).
 #[inline]
 pub(super) fn unpack5(qs: &[u8; 16], qh: [u8; 4]) -> [u8; 32] {
@@ -63,5 +74,19 @@ impl Quantize<32> for BlockQ5_0 {
         let id = inverse(d);
         let q = x.map(|x| (truncate(x * id + 16.5) as i8).min(31) as u8);
         BlockQ5_0 { d: F16Le::from_f32(d), qh: pack_fifth(&q), qs: pack4(&q) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_fifth_bit_goes_to_its_place() {
+        for bit in 0..32 {
+            let expected = std::array::from_fn(|c| if c == bit % 4 { 1 << (bit / 4) } else { 0 });
+            assert_eq!(fifth_bits_by_four(1 << bit), expected, "bit {bit}");
+        }
+        assert_eq!(fifth_bits_by_four(u32::MAX), [0xff; 4]);
     }
 }

@@ -46,10 +46,10 @@ pub struct BrokenBarrier;
 
 /// Rounds of `spin_loop` before a waiter yields: some 50–200 µs, several times what a kernel step takes.
 const SPINS: u32 = 4_000;
-/// A thread's place at the beginning of a run.
-const START: usize = usize::MAX;
 /// Yields before a waiter sleeps.
 const YIELDS: u32 = 64;
+/// A thread's place at the beginning of a run.
+const START: usize = usize::MAX;
 
 /// Sleepers on a condition that is published by an atomic: the publisher pays a system call only if somebody sleeps.
 #[derive(Default)]
@@ -235,7 +235,7 @@ impl Shared {
         }
     }
 
-    /// Publishes a run, or the stop,, which workers of `new` enter at `entry`; their end is the number of threads that take part.
+    /// Publishes a run, or the stop, which the workers of `new` enter at `entry`; the end of `new` is the number of threads that take part.
     fn publish(&self, new: Range<usize>, entry: usize) {
         for tid in new.clone() {
             self.entry[tid].store(entry, Ordering::SeqCst);

@@ -103,9 +103,10 @@ impl Pinned {
         if bytes > 0 {
             device.enter()?;
             let mut raw: *mut c_void = std::ptr::null_mut();
-            let _making = making();
+            let making_memory = making();
             // SAFETY: it writes one address; the device is current.
             let status = unsafe { (device.runtime.driver.hipHostMalloc)(&mut raw, bytes, 0) };
+            drop(making_memory);
             device.check(status, "hipHostMalloc", format_args!("allocating {bytes} bytes of pinned host memory"))?;
             let Some(memory) = NonNull::new(raw.cast::<u8>()) else {
                 return Err(GpuError::refused("allocating pinned host memory", "the driver gave no address"));

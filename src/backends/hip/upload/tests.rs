@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::backends::hip::ffi::{Pinned, Runtime, emulator};
+use crate::backends::hip::planes;
 use crate::tensor::DType;
 use std::process::Command;
 use std::sync::atomic::AtomicU64;
@@ -16,25 +17,9 @@ fn device() -> Option<Arc<Device>> {
 const SMALL: usize = 64 << 10;
 
 /// Types with planes, and some without.
-const TYPES: [DType; 17] = [
-    DType::F16,
-    DType::Bf16,
-    DType::Q8_0,
-    DType::Q4_0,
-    DType::Q4_1,
-    DType::Q5_0,
-    DType::Q5_1,
-    DType::Q4K,
-    DType::Q5K,
-    DType::Q6K,
-    DType::Iq4Nl,
-    DType::Iq4Xs,
-    DType::Mxfp4,
-    DType::F32,
-    DType::Q2K,
-    DType::Iq2Xxs,
-    DType::Tq1_0,
-];
+fn types() -> impl Iterator<Item = DType> {
+    planes::tests::ALL.into_iter().chain([DType::F32, DType::Q2K, DType::Iq2Xxs, DType::Tq1_0])
+}
 
 struct Matrix {
     name: String,
@@ -58,11 +43,11 @@ fn matrix(dtype: DType, rows: usize, k: usize, raw: bool) -> Matrix {
 /// Small, as long as a piece or so, and several pieces long, with the file's bytes and without.
 fn matrices() -> Vec<Matrix> {
     let mut all = Vec::new();
-    for dtype in TYPES {
+    for dtype in types() {
         all.push(matrix(dtype, 3, 768, false));
         all.push(matrix(dtype, 1, 1024, true));
     }
-    for (i, dtype) in TYPES.into_iter().enumerate() {
+    for (i, dtype) in types().enumerate() {
         all.push(matrix(dtype, 190 + 7 * i, 1024, i % 2 == 0));
     }
     all

@@ -2,6 +2,7 @@
 
 use super::{PANEL_ROWS, group};
 use crate::tensor::DType;
+use crate::tensor::quant::{fifth_bits_by_four, scales_mins_k4};
 
 /// Sixteen rows as the file has them.
 struct Rows<'a>([&'a [u8]; PANEL_ROWS]);
@@ -286,18 +287,8 @@ fn scales<const N: usize>(b: &Blocks<'_, N>, dst: &mut [u8]) {
     for (half, block) in dst[32..64].chunks_exact_mut(2).zip(b) {
         half.copy_from_slice(&[block[2], block[3] ^ 0x80]);
     }
-    // Scales and minimums 0–3 are the lower six bits of the first and second word; 4–7 have four bits in the third and two in the upper
-    // bits of these.
-    let scales: [[u8; 16]; PANEL_ROWS] = b.map(|block| {
-        let [first, second, third] = [4, 8, 12].map(|at| word(block, at));
-        let words = [
-            first & 0x3f3f_3f3f,
-            (third & 0x0f0f_0f0f) | (first >> 2 & 0x3030_3030),
-            second & 0x3f3f_3f3f,
-            (third >> 4 & 0x0f0f_0f0f) | (second >> 2 & 0x3030_3030),
-        ];
-        *words.map(u32::to_le_bytes).as_flattened().first_chunk().expect("four words are sixteen bytes")
-    });
+    let scales =
+        b.map(|block| bytemuck::cast(scales_mins_k4(block[4..].first_chunk().expect("twelve bytes of scales"))));
     let columns = transpose_bytes(scales);
     for (j, dst) in dst[64..320].chunks_exact_mut(32).enumerate() {
         dst[..16].copy_from_slice(&columns[j]);
@@ -305,16 +296,10 @@ fn scales<const N: usize>(b: &Blocks<'_, N>, dst: &mut [u8]) {
     }
 }
 
-/// Bit `4·quad + c` becomes bit `quad` of byte `c`.
+/// The fifth bits of a block in the order of its quads.
 #[inline(always)]
 fn fifth(bits: u32) -> u32 {
-    let byte = |c: u32| {
-        let x = (bits >> c) & 0x1111_1111;
-        let x = (x | x >> 3) & 0x0303_0303;
-        let x = (x | x >> 6) & 0x000f_000f;
-        (x | x >> 12) & 0xff
-    };
-    byte(0) | byte(1) << 8 | byte(2) << 16 | byte(3) << 24
+    u32::from_le_bytes(fifth_bits_by_four(bits))
 }
 
 /// Columns of four bytes, four at a time.
