@@ -6,30 +6,24 @@
 // Grid: (a multiple of the compute units, tokens). The groups are dealt to the blocks first, then to their waves, so that all units have
 // as many. LDS: the activations as in matvec.hip, and sin and cos for the token, which the block computes while its first weights are on
 // their way. Bound by memory.
-//
-// matvec_qkv_blocks_…: a cache of q8_0 takes blocks of 32 elements, whose products many waves of many blocks have. They leave them in scratch memory, a head of K
-// or V in a row, and count; the wave that brings the last pair of a head rounds and stores it. That is when it has no more rows.
 #include "common/cache.h"
 #include "common/matvec.h"
 #include "common/rope.h"
 
 // What follows the products. Heads and states are of Q (without a state), K and V.
 struct RopeAppend {
-    View state[2];  // of q8_0 the codes
-    View to[2];     // where elements go: the caches, or of those of q8_0 rows of scratch memory for each token
+    View state[2];
     const int* positions;
     const int* slots;
     const float* factors;  // 0: none
     Fault* fault;
-    char* scales[2];  // of caches of q8_0
-    u32* arrived;     // of each token, for its heads of K and V, how many pairs are in those rows; zero between steps
     RopeTable table;
     float scale;
     int n_dims;
     int neox;
     int head[3];  // elements of a head
     int end[3];   // pairs of Q; of Q and K; of all: a pair has a number among all
-    int type[2];  // CACHE_…, of `to`
+    int type[2];  // CACHE_…
     int step;
 };
 
@@ -37,7 +31,6 @@ struct RopeAppend {
 struct Token {
     f32x2 rotation[ROPE_MOST_PAIRS];  // sin, cos
     int slot;                         // -1: the token is not kept
-    int place[2];                     // in `to`; likewise
 };
 
 // The token's slot, sin and cos, and the activations, as prepare_activations. All threads take part; the last of them have the least to do
@@ -57,8 +50,6 @@ template <bool PLAIN> DEVICE float prepare_token(const Matvec& a, const RopeAppe
         const bool kept = slot >= 0 && slot < s.state[0].ne[1] && slot < s.state[1].ne[1];
         if (!kept && block_x() == 0) note_fault(s.fault, s.step, slot);
         token->slot = kept ? slot : -1;
-#pragma unroll
-        for (int c = 0; c < 2; c++) token->place[c] = !kept ? -1 : s.scales[c] ? block_y() : slot;
     }
     return prepare_activations<PLAIN>(a, x, shared);
 }
@@ -114,45 +105,11 @@ struct Pairs {
             float* to = a.out[0] + (i64)block_y() * a.w[0].rows + at.head * d;
             to[rows.a] = v.x;
             if (two) to[rows.b] = v.y;
-        } else if (token->place[at.p - 1] >= 0) {
+        } else if (token->slot >= 0) {
             const int c = at.p - 1;
-            char* to = s.to[c].ptr + (i64)token->place[c] * s.to[c].nb[1] + (i64)at.head * s.to[c].nb[2];
+            char* to = s.state[c].ptr + (i64)token->slot * s.state[c].nb[1] + (i64)at.head * s.state[c].nb[2];
             store_cached(to, rows.a, v.x, s.type[c]);
             if (two) store_cached(to, rows.b, v.y, s.type[c]);
-        }
-    }
-    // Rounds and stores the heads for caches of q8_0 of which this wave has brought the last pair: all lanes, when it has no more pairs.
-    DEVICE_MEMBER void finish(int blocks) const {
-        if (token->slot < 0) return;
-        const int k_heads = a.w[1].rows / s.head[1], heads = k_heads + a.w[2].rows / s.head[2];
-        const int thread = thread_id_again(), lane = thread % WAVE;
-        for (int pair = thread / WAVE * blocks + block_x(); pair < s.end[2]; pair += blocks * (MATVEC_THREADS / WAVE)) {
-            const At at = find(pair);
-            if (at.p == 0 || !s.scales[at.p - 1]) continue;
-            const View &state = s.state[at.p - 1], &to = s.to[at.p - 1];
-            const int d = s.head[at.p], pairs = d / 2;
-            u32* arrived = s.arrived + block_y() * heads + (at.p == 2 ? k_heads : 0) + at.head;
-            int before = 0;
-#if defined(GPU_NVIDIA)
-            if (lane == 0) before = (int)atomic_add_ordered(arrived, 1u);
-            sync_wave();
-#else
-            if (lane == 0) {
-                fence_device();
-                before = (int)atomic_add(arrived, 1u);
-            }
-            fence_device();
-#endif
-            if (shfl(before, 0) + 1 < pairs) continue;
-            const float* row = (const float*)(to.ptr + block_y() * to.nb[1] + at.head * to.nb[2]);
-            char* codes = state.ptr + token->slot * state.nb[1] + at.head * state.nb[2];
-            char* scales = scales_of(s.scales[at.p - 1], state.ptr, codes);
-            for (int i = lane; i < div_up(d, WAVE) * WAVE; i += WAVE) {
-                // Lanes beyond the head store the elements of its first block once more.
-                const int element = i < d ? i : i - d;
-                store_block(codes, scales, d / Q8_0_LEN, element, row[element]);
-            }
-            if (lane == 0) *arrived = 0;
         }
     }
 };
@@ -160,17 +117,16 @@ struct Pairs {
 // Pieces in flight of each row: the longer ends of pairs leave fewer registers than those of rows, which is too few for two Q5_K pieces.
 template <int F> DEVICE constexpr int pair_turns() { return F == FORMAT_Q5_K || F == FORMAT_IQ4_XS ? 1 : Turns<F, true>::value; }
 
-template <int F, bool BLOCKS> DEVICE void matvec_qkv(const Matvec& a, const RopeAppend& s, int blocks, u8* lds, float* shared, Token* token) {
+template <int F> DEVICE void matvec_qkv(const Matvec& a, const RopeAppend& s, int blocks, u8* lds, float* shared, Token* token) {
     pdl_trigger();
     const Activations x = activations_in<FormatOf<F>::plain>(lds, a.k);
     const Pairs pairs{a, s, token, thread_id() / WAVE * blocks + block_x(), s.end[2], blocks * (MATVEC_THREADS / WAVE)};
     float scale = 1.0f;
     matvec_rows<F, pair_turns<F>()>(a.k, pairs, x, shared, true, scale);
-    if (BLOCKS) pairs.finish(blocks);
 }
 
 // The first `split` matrices have one format, the others another, as in matvec_two.
-template <int F, int G, bool BLOCKS>
+template <int F, int G>
 DEVICE void matvec_qkv_two(const Matvec& a, const RopeAppend& s, int split, int blocks, u8* lds, float* shared, Token* token) {
     pdl_trigger();
     const Activations x = activations_in<false>(lds, a.k);
@@ -179,19 +135,15 @@ DEVICE void matvec_qkv_two(const Matvec& a, const RopeAppend& s, int split, int 
     Pairs rest = matvec_rows<F, pair_turns<F>()>(a.k, pairs, x, shared, true, scale);
     rest.end = s.end[2];
     matvec_rows<G, pair_turns<G>()>(a.k, rest, x, shared, false, scale);
-    if (BLOCKS) pairs.finish(blocks);
 }
 
-#define MATVEC_QKV_KERNEL(format, blocks_in_cache, name)                                                                   \
+#define MATVEC_QKV(format, name)                                                                                           \
     KERNEL_OCCUPANCY(matvec_qkv_##name, MATVEC_THREADS, MATVEC_BLOCKS, (Matvec a, RopeAppend s, int blocks)) {             \
         DYNAMIC_LDS(lds);                                                                                                  \
         LDS(float, shared, MATVEC_THREADS / WAVE);                                                                         \
         LDS(Token, token, 1);                                                                                              \
-        matvec_qkv<format, blocks_in_cache>(a, s, blocks, lds, shared, token);                                             \
+        matvec_qkv<format>(a, s, blocks, lds, shared, token);                                                              \
     }
-#define MATVEC_QKV(format, name)            \
-    MATVEC_QKV_KERNEL(format, false, name)  \
-    MATVEC_QKV_KERNEL(format, true, blocks_##name)
 
 MATVEC_QKV(FORMAT_F16, f16)
 MATVEC_QKV(FORMAT_BF16, bf16)
@@ -207,16 +159,13 @@ MATVEC_QKV(FORMAT_IQ4_NL, iq4_nl)
 MATVEC_QKV(FORMAT_IQ4_XS, iq4_xs)
 MATVEC_QKV(FORMAT_MXFP4, mxfp4)
 
-#define MATVEC_QKV_TWO_KERNEL(first, second, blocks_in_cache, name)                                                        \
+#define MATVEC_QKV_TWO(first, second, name)                                                                                \
     KERNEL_OCCUPANCY(matvec_qkv_##name, MATVEC_THREADS, MATVEC_BLOCKS, (Matvec a, RopeAppend s, int split, int blocks)) {  \
         DYNAMIC_LDS(lds);                                                                                                  \
         LDS(float, shared, MATVEC_THREADS / WAVE);                                                                         \
         LDS(Token, token, 1);                                                                                              \
-        matvec_qkv_two<first, second, blocks_in_cache>(a, s, split, blocks, lds, shared, token);                           \
+        matvec_qkv_two<first, second>(a, s, split, blocks, lds, shared, token);                                            \
     }
-#define MATVEC_QKV_TWO(first, second, name)            \
-    MATVEC_QKV_TWO_KERNEL(first, second, false, name)  \
-    MATVEC_QKV_TWO_KERNEL(first, second, true, blocks_##name)
 
 MATVEC_QKV_TWO(FORMAT_Q4_K, FORMAT_Q6_K, q4_k_q6_k)
 MATVEC_QKV_TWO(FORMAT_Q5_K, FORMAT_Q6_K, q5_k_q6_k)

@@ -109,11 +109,15 @@ fn run(backend: &dyn Backend, built: &Built, fuse: bool) -> Option<Vec<Vec<f32>>
     Some((0..plan.outputs.len()).map(|i| program.output(i).to_vec()).collect())
 }
 
-/// What backends refuse on purpose, and say so. Devices: int8 blocks in memory, which their kernels make on the way in. The CPU: the fusion
-/// that only devices make.
+/// What backends refuse on purpose, and say so. Devices: int8 blocks in memory, which their kernels make on the way in, and caches of blocks
+/// in the kernel of Q, K and V, where plans for them have a step of its own for that. The CPU: the fusion that only devices make.
 fn on_purpose(error: &BackendError) -> bool {
     let BackendError::Unsupported { backend, reason, .. } = error else { return false };
-    reason.contains(if backend == "cpu" { "only devices" } else { "q8_a" })
+    if backend == "cpu" {
+        reason.contains("only devices")
+    } else {
+        reason.contains("q8_a") || reason.contains("which rope_kv_append stores")
+    }
 }
 
 fn backends() -> Vec<(String, Box<dyn Backend>)> {

@@ -14,9 +14,7 @@ use rocmforge::graph::plan::{Plan, plan};
 use rocmforge::graph::{Graph, Value};
 use rocmforge::models::gguf::{Gguf, Header};
 use rocmforge::models::{Config, GraphOptions, build};
-use rocmforge::ops::{
-    Cont, Dequantize, Input, KvAppend, Op, QMatmulGroup, QkvRopeAppend, Rope, RopeMode, State, TensorType, Weight,
-};
+use rocmforge::ops::{Cont, Dequantize, Input, KvAppend, Op, Rope, RopeKvAppend, RopeMode, State, TensorType};
 use rocmforge::tensor::{Bounds, DType, HostTensor, Shape};
 use rocmforge::text::EncodeOptions;
 use std::ops::ControlFlow;
@@ -94,40 +92,24 @@ fn appended_elements_have_the_bits_of_the_scalar_quantizer() {
     }
 }
 
-/// Weights by name.
-struct Matrices(Vec<(String, Vec<u8>)>);
-
-impl WeightSource for Matrices {
-    fn bytes(&self, name: &str) -> Option<&[u8]> {
-        self.0.iter().find(|(n, _)| n == name).map(|(_, bytes)| &bytes[..])
-    }
-}
-
-/// What caches of `[d, 3, 2]` and `[d_v, 3, 2]` of this type hold after two runs of the fused step of Q, K and V, of two tokens each.
-fn projected(device: &HipBackend, rope: &Rope, d: [usize; 2], dtype: DType) -> [Vec<f32>; 2] {
-    let (k, tokens) = (256, 2);
+/// What caches of `[d, 3, 2]` and `[d_v, 3, 2]` of this type hold after two runs of the step that rotates and appends, of two tokens each.
+fn rotated(device: &HipBackend, rope: &Rope, [d, d_v]: [usize; 2], dtype: DType) -> [Vec<f32>; 2] {
+    let tokens = 2;
     let bounds = Bounds { t: tokens, s: 3, r: 1 };
-    let mut graph = Graph::new("project", bounds);
+    let mut graph = Graph::new("rotate", bounds);
     let mut add = |op: Op, operands: &[Value], name: &str| graph.add(op, operands, Some(name)).unwrap();
-    let mut operands =
-        vec![Value::first(add(Input { ty: TensorType::f32(Shape::new(&[k, tokens])) }.into(), &[], "x"))];
-    let mut matrices = Vec::new();
-    for (i, (name, rows)) in [("wq", 4 * d[0]), ("wk", 2 * d[0]), ("wv", 2 * d[1])].into_iter().enumerate() {
-        let ty = TensorType::new(DType::F16, Shape::new(&[k, rows]));
-        let values = support::uniform(20 + i as u64, k * rows);
-        let values = HostTensor::quantized(DType::F16, [k, rows, 1, 1], &values).unwrap();
-        matrices.push((name.to_string(), values.bytes().into_owned()));
-        operands.push(Value::first(add(Weight { ty }.into(), &[], name)));
+    let mut operands = Vec::new();
+    for (name, shape) in [("q", [d, 4, tokens]), ("k", [d, 2, tokens]), ("v", [d_v, 2, tokens])] {
+        operands.push(Value::first(add(Input { ty: TensorType::f32(Shape::new(&shape)) }.into(), &[], name)));
     }
-    for (name, d) in [("keys", d[0]), ("values", d[1])] {
+    for (name, d) in [("keys", d), ("values", d_v)] {
         let ty = TensorType::new(dtype, Shape::new(&[d, 3, 2]));
         operands.push(Value::first(add(State { ty }.into(), &[], name)));
     }
     for name in ["positions", "slots"] {
         operands.push(Value::first(add(Input { ty: TensorType::i32(Shape::new(&[tokens])) }.into(), &[], name)));
     }
-    let group = QMatmulGroup { weights: 3, bias: false, activation: DType::F32, norm_eps: 0.0 };
-    let node = add(QkvRopeAppend { group, rope: rope.clone() }.into(), &operands, "step");
+    let node = add(RopeKvAppend::from(rope.clone()).into(), &operands, "step");
     for out in [1, 2] {
         let mut cache = Value { node, out };
         if dtype != DType::F32 {
@@ -137,17 +119,22 @@ fn projected(device: &HipBackend, rope: &Rope, d: [usize; 2], dtype: DType) -> [
         graph.set_output(format!("y{out}"), cache);
     }
     let plan = plan(&graph, bounds, device.target(), &PassOptions::default()).unwrap();
-    assert!(plan.steps.iter().any(|step| step.op.name() == "qkv_rope_append"));
-    let weights: LoadedWeights = device.load(&plan.weights, Arc::new(Matrices(matrices)), &mut |_| true).unwrap();
+    assert!(plan.steps.iter().any(|step| step.op.name() == "rope_kv_append"));
+    let weights: LoadedWeights = device.load(&plan.weights, Arc::new(Nothing), &mut |_| true).unwrap();
     let mut states = device.states(&plan).unwrap();
     let mut program = device.lower(&plan, &weights).unwrap();
     for (seed, slots) in [(30, [2i32, 0]), (31, [1, 2])] {
         for (i, port) in plan.inputs.iter().enumerate() {
-            let x = support::uniform(seed, k * tokens);
+            let of = |n: usize| support::uniform(seed + i as u64, n);
+            let x = match port.name.as_str() {
+                "q" => of(d * 4 * tokens),
+                "k" => of(d * 2 * tokens),
+                _ => of(d_v * 2 * tokens),
+            };
             let bytes: &[u8] = match port.name.as_str() {
-                "x" => bytemuck::cast_slice(&x),
                 "positions" => bytemuck::cast_slice(&[900, 7]),
-                _ => bytemuck::cast_slice(&slots),
+                "slots" => bytemuck::cast_slice(&slots),
+                _ => bytemuck::cast_slice(&x),
             };
             program.set_input(i, bytes).unwrap();
         }
@@ -158,7 +145,7 @@ fn projected(device: &HipBackend, rope: &Rope, d: [usize; 2], dtype: DType) -> [
 
 /// Pairs that are neighbours, that lie in two blocks, in part of a head of three blocks.
 #[test]
-fn the_step_that_projects_rounds_as_the_scalar_quantizer() {
+fn the_step_that_rotates_rounds_as_the_scalar_quantizer() {
     let cases = [
         (rope(RopeMode::Norm, 64), [64, 64]),
         (rope(RopeMode::Neox, 128), [128, 32]),
@@ -166,7 +153,7 @@ fn the_step_that_projects_rounds_as_the_scalar_quantizer() {
     ];
     for device in hip_devices() {
         for (rope, d) in &cases {
-            let (exact, found) = (projected(&device, rope, *d, DType::F32), projected(&device, rope, *d, DType::Q8_0));
+            let (exact, found) = (rotated(&device, rope, *d, DType::F32), rotated(&device, rope, *d, DType::Q8_0));
             for (i, d) in d.iter().enumerate() {
                 let expected = HostTensor::quantized(DType::Q8_0, [*d, 6, 1, 1], &exact[i]).unwrap();
                 let expected = expected.f32s().unwrap();
@@ -237,8 +224,9 @@ fn a_device_continues_as_the_cpu_does() {
     }
 }
 
+/// The fused kernel of Q, K and V is for caches of plain elements; plans over blocks append in a step of its own.
 #[test]
-fn plans_over_blocks_have_the_steps_of_others_and_take_17_bytes_where_f16_takes_32() {
+fn plans_over_blocks_append_in_a_step_of_its_own_and_take_17_bytes_where_f16_takes_32() {
     let header = Header::parse(&LLAMA_1B.header("model.gguf")).unwrap();
     let layers = Config::read(&header).unwrap().n_layer;
     let bounds = Bounds { t: 1, s: 4096, r: 1 };
@@ -250,7 +238,8 @@ fn plans_over_blocks_have_the_steps_of_others_and_take_17_bytes_where_f16_takes_
         let (halves, blocks) = (plan(DType::F16), plan(DType::Q8_0));
         assert_eq!(blocks.bill.kv * 32, halves.bill.kv * 17, "{target}");
         let steps = |plan: &Plan, name: &str| plan.steps.iter().filter(|step| step.op.name() == name).count();
-        assert_eq!(steps(&halves, "qkv_rope_append"), layers, "{target}");
-        assert_eq!(steps(&blocks, "qkv_rope_append"), layers, "{target}");
+        let appends = ["qkv_rope_append", "rope_kv_append"];
+        assert_eq!(appends.map(|name| steps(&halves, name)), [layers, 0], "{target}");
+        assert_eq!(appends.map(|name| steps(&blocks, name)), [0, layers], "{target}");
     }
 }

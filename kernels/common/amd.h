@@ -36,7 +36,6 @@ DEVICE float half_to_float(half_t h) { return (float)h; }
 DEVICE half_t float_to_half(float f) { return (half_t)f; }
 
 DEVICE int thread_id() { return (int)__builtin_amdgcn_workitem_id_x(); }
-DEVICE int thread_id_again() { return thread_id(); }
 DEVICE int block_x() { return (int)__builtin_amdgcn_workgroup_id_x(); }
 DEVICE int block_y() { return (int)__builtin_amdgcn_workgroup_id_y(); }
 DEVICE int block_z() { return (int)__builtin_amdgcn_workgroup_id_z(); }

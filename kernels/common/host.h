@@ -88,7 +88,6 @@ DEVICE float half_to_float(half_t h) { return (float)h; }
 DEVICE half_t float_to_half(float f) { return (half_t)f; }
 
 DEVICE int thread_id() { return host::current->id; }
-DEVICE int thread_id_again() { return thread_id(); }
 DEVICE int block_x() { return host::current->block->x; }
 DEVICE int block_y() { return host::current->block->y; }
 DEVICE int block_z() { return host::current->block->z; }

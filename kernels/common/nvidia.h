@@ -22,12 +22,6 @@ DEVICE int thread_id() { return (int)threadIdx.x; }
 DEVICE int block_x() { return (int)blockIdx.x; }
 DEVICE int block_y() { return (int)blockIdx.y; }
 DEVICE int block_z() { return (int)blockIdx.z; }
-// thread_id(), read anew: for what follows a loop that has no register left to keep it in.
-DEVICE int thread_id_again() {
-    int id;
-    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(id));
-    return id;
-}
 DEVICE int lane_id() { return (int)(threadIdx.x & 31u); }
 DEVICE void sync_threads() { __syncthreads(); }
 DEVICE void sync_wave() { __syncwarp(); }

@@ -16,7 +16,7 @@ impl<T: Capabilities> Capabilities for Eager<T> {
     }
 
     /// All but weights of three types, for which no device has a kernel.
-    fn rope_in_matmul(&self, weights: [DType; 3], _: usize, _: usize) -> bool {
+    fn rope_in_matmul(&self, weights: [DType; 3], _: [DType; 2], _: usize, _: usize) -> bool {
         weights[0] == weights[1] || weights[1] == weights[2]
     }
 }

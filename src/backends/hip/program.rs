@@ -47,7 +47,6 @@ struct Prepared {
     operands: usize,
     weights: Vec<Option<DeviceWeight>>,
     scratch: DevicePtr,
-    arrived: DevicePtr,
     early: bool,
 }
 
@@ -241,7 +240,6 @@ impl HipProgram {
             operands: step.operands.len(),
             weights: of_operands,
             scratch: self.scratch.ptr() + scratch.offset(step) as u64,
-            arrived: self.scratch.ptr() + scratch.arrived_at() as u64,
             early: steps::reads_early(step, plan),
         })
     }
@@ -280,7 +278,6 @@ impl HipProgram {
                 weights: &weights,
                 arch: &self.arch,
                 scratch: step.scratch,
-                arrived: step.arrived,
                 fault: self.scratch.ptr() + self.fault as u64,
                 index: index as i32,
                 early: step.early,

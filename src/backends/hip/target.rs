@@ -53,8 +53,10 @@ impl Capabilities for HipTarget {
         has_planes(weight, k) && tokens <= FEW_TOKENS
     }
 
-    fn rope_in_matmul(&self, weights: [DType; 3], k: usize, tokens: usize) -> bool {
-        tokens <= FEW_TOKENS && steps::qkv_rope_append::serves(weights, k, &self.arch)
+    fn rope_in_matmul(&self, weights: [DType; 3], caches: [DType; 2], k: usize, tokens: usize) -> bool {
+        // The products of the 32 elements of a block come from as many waves of several blocks: rope_kv_append brings them together.
+        let whole = caches.iter().all(|cache| cache.block_len() == 1);
+        tokens <= FEW_TOKENS && whole && steps::qkv_rope_append::serves(weights, k, &self.arch)
     }
 }
 

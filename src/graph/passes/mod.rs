@@ -41,8 +41,8 @@ pub trait Capabilities {
     }
 
     /// Whether products with these weights (of Q, K and V) of rows of `k`, of at most `tokens` tokens, rotate their results and write
-    /// them into the caches of K and V by themselves.
-    fn rope_in_matmul(&self, _weights: [DType; 3], _k: usize, _tokens: usize) -> bool {
+    /// them into caches of these types (of K and V) by themselves.
+    fn rope_in_matmul(&self, _weights: [DType; 3], _caches: [DType; 2], _k: usize, _tokens: usize) -> bool {
         false
     }
 }

@@ -79,7 +79,8 @@ fn find(graph: &Graph, cx: &PassContext<'_>, id: NodeId, rope: Rope) -> Result<O
     let weights: Vec<Value> = order.clone().map(|out| old[1 + out]).collect();
     let k = x.shape.row().fixed().unwrap_or(0);
     let types = [0, 1, 2].map(|i| graph.ty(weights[i]).dtype);
-    if !cx.target.rope_in_matmul(types, k, graph.bounds.t) {
+    let caches = [3, 4].map(|i| graph.ty(append[i]).dtype);
+    if !cx.target.rope_in_matmul(types, caches, k, graph.bounds.t) {
         return Ok(None);
     }
     // The tokens are in the last dimension of both, so that the elements between them are a token's heads.

@@ -430,8 +430,8 @@ mod tests {
         results: &[DeviceView],
         weights: &[Option<&DeviceWeight>],
     ) -> Result<Launches, String> {
-        let (scratch, arrived, fault, index, early) = (1 << 30, 0, 0, 0, false);
-        let s = StepArgs { operands, results, weights, arch, scratch, arrived, fault, index, early };
+        let (scratch, fault, index, early) = (1 << 30, 0, 0, false);
+        let s = StepArgs { operands, results, weights, arch, scratch, fault, index, early };
         let mut out = Launches::default();
         launches(&op.into(), &s, &mut out).map(|()| out)
     }

@@ -41,8 +41,6 @@ pub(crate) struct StepArgs<'a> {
     pub arch: &'a Arch,
     /// Scratch memory of this step: as many bytes as its `scratch_bytes` said, zeroed when the program was made.
     pub scratch: DevicePtr,
-    /// Counts of `qkv_rope_append`, zero between steps.
-    pub arrived: DevicePtr,
     /// The fault record.
     pub fault: DevicePtr,
     /// The step's number, for the fault record.
@@ -51,12 +49,11 @@ pub(crate) struct StepArgs<'a> {
     pub early: bool,
 }
 
-/// Scratch memory of a plan: a part that attention keeps zeroed between steps, one that `qkv_rope_append` does, a part that each step uses
-/// as it likes, what chooses tokens after a decode step, and the fault record at the end.
+/// Scratch memory of a plan: a part that attention keeps zeroed between steps, a part that each step uses as it likes, what chooses
+/// tokens after a decode step, and the fault record at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Scratch {
     attention: usize,
-    arrived: usize,
     others: usize,
     chooser: usize,
     /// The plan's bound of S, where it is for one token.
@@ -105,24 +102,14 @@ impl Scratch {
         };
         let decodes = plan.bounds.t == 1 && plan.bounds.r == 1 && plan.inputs.iter().any(|p| p.name == "tokens");
         let positions = if decodes { plan.bounds.s } else { 0 };
-        let arrived = plan.steps.iter().map(|s| match &s.op {
-            Op::QkvRopeAppend(op) => qkv_rope_append::arrived_bytes(op, s, &plan.bounds),
-            _ => 0,
-        });
-        let arrived = arrived.max().unwrap_or(0).next_multiple_of(256);
-        let mut scratch = Scratch { attention: most(true), arrived, others: most(false), chooser: 0, positions };
+        let mut scratch = Scratch { attention: most(true), others: most(false), chooser: 0, positions };
         scratch.chooser = scratch.chooser().map_or(0, |p| p.end - p.state).next_multiple_of(256);
         scratch
     }
 
     /// Where a step's scratch begins.
     pub fn offset(&self, step: &Step) -> usize {
-        if is_attention(&step.op) { 0 } else { self.attention + self.arrived }
-    }
-
-    /// Where the counts of `qkv_rope_append` begin.
-    pub fn arrived_at(&self) -> usize {
-        self.attention
+        if is_attention(&step.op) { 0 } else { self.attention }
     }
 
     /// Where what chooses tokens lies, for plans of one token of a model.
@@ -130,7 +117,7 @@ impl Scratch {
         if self.positions == 0 {
             return None;
         }
-        let state = self.attention + self.arrived + self.others;
+        let state = self.attention + self.others;
         let partial = state + 256;
         let biases = partial + 8 * CHOOSER_BLOCKS;
         let histogram = biases + 8 * MOST_BIASES;
@@ -144,7 +131,7 @@ impl Scratch {
 
     /// Where the fault record lies.
     pub fn fault(&self) -> usize {
-        self.attention + self.arrived + self.others + self.chooser
+        self.attention + self.others + self.chooser
     }
 
     /// Bytes in all.
@@ -167,7 +154,6 @@ fn scratch_bytes(step: &Step, bounds: &Bounds, arch: &Arch) -> usize {
     match &step.op {
         Op::QMatmul(_) | Op::QMatmulGroup(_) | Op::GluQMatmul(_) => gemm::scratch_bytes(step, bounds, arch),
         Op::Attention(_) | Op::FullAttention(_) => attention::scratch_bytes(step, bounds, arch),
-        Op::QkvRopeAppend(op) => qkv_rope_append::scratch_bytes(op, step, bounds),
         _ => 0,
     }
 }

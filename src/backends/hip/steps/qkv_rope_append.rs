@@ -1,7 +1,6 @@
-//! `qkv_rope_append`: two rows of Q, K or V a wave, which rotate together; for weights in planes and steps of a few tokens. Heads for
-//! caches of blocks come together in scratch memory.
+//! `qkv_rope_append`: two rows of Q, K or V a wave, which rotate together; for weights in planes and steps of a few tokens.
 
-use super::kv_append::{cache, cache_type, scales_of};
+use super::kv_append::{cache, cache_type};
 use super::qmatmul::{Matvec, block_shape, is_plain};
 use super::rope::{RopeTable, Rotation, factors};
 use super::{StepArgs, ids};
@@ -10,9 +9,8 @@ use crate::backends::hip::launch::{Kernel, Launches};
 use crate::backends::hip::planes::PlaneLayout;
 use crate::backends::hip::view::{DevicePtr, View};
 use crate::backends::hip::weights::Planes;
-use crate::graph::plan::Step;
-use crate::ops::{QkvRopeAppend, TensorType};
-use crate::tensor::{Bounds, DType};
+use crate::ops::QkvRopeAppend;
+use crate::tensor::DType;
 use bytemuck::{Pod, Zeroable};
 
 /// `RopeAppend` of `kernels/matvec_qkv.hip`.
@@ -20,13 +18,10 @@ use bytemuck::{Pod, Zeroable};
 #[repr(C)]
 struct RopeAppend {
     state: [View; 2],
-    to: [View; 2],
     positions: DevicePtr,
     slots: DevicePtr,
     factors: DevicePtr,
     fault: DevicePtr,
-    scales: [DevicePtr; 2],
-    arrived: DevicePtr,
     table: RopeTable,
     scale: f32,
     n_dims: i32,
@@ -37,28 +32,22 @@ struct RopeAppend {
     step: i32,
 }
 
-const _: () = assert!(size_of::<RopeAppend>() == 1352, "as in matvec_qkv.hip");
+const _: () = assert!(size_of::<RopeAppend>() == 1216, "as in matvec_qkv.hip");
 
-/// Kernels for caches of elements, and for those of blocks.
 macro_rules! kernels {
-    ($($name:literal),*) => {
-        [$([
-            Kernel { file: "matvec_qkv", name: concat!("matvec_qkv_", $name) },
-            Kernel { file: "matvec_qkv", name: concat!("matvec_qkv_blocks_", $name) },
-        ],)*]
-    };
+    ($($name:literal),*) => { [$( Kernel { file: "matvec_qkv", name: concat!("matvec_qkv_", $name) }, )*] };
 }
 
 /// Kernels by `FORMAT_…` of planes.h, from F16 on.
-const ONE_FORMAT: [[Kernel; 2]; 13] = kernels!(
+const ONE_FORMAT: [Kernel; 13] = kernels!(
     "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs", "mxfp4"
 );
 /// Pairs of formats that there is a kernel for, and these kernels.
 const PAIRS: [(i32, i32); 4] = [(8, 10), (9, 10), (8, 9), (6, 3)];
-const TWO_FORMATS: [[Kernel; 2]; 4] = kernels!("q4_k_q6_k", "q5_k_q6_k", "q4_k_q5_k", "q5_0_q8_0");
+const TWO_FORMATS: [Kernel; 4] = kernels!("q4_k_q6_k", "q5_k_q6_k", "q4_k_q5_k", "q5_0_q8_0");
 
-/// The kernels for Q, K and V in these formats, and how many of the three have the first one's.
-fn kernels(formats: [i32; 3]) -> Option<([Kernel; 2], usize)> {
+/// The kernel for Q, K and V in these formats, and how many of the three have the first one's.
+fn kernel(formats: [i32; 3]) -> Option<(Kernel, usize)> {
     let split = formats.iter().take_while(|&&f| f == formats[0]).count();
     if split == 3 {
         return Some((*ONE_FORMAT.get(usize::try_from(formats[0] - 1).ok()?)?, split));
@@ -77,41 +66,24 @@ fn lds(plain: bool, k: usize) -> [usize; 2] {
 pub(in crate::backends::hip) fn serves(weights: [DType; 3], k: usize, arch: &Arch) -> bool {
     let Some(q) = PlaneLayout::of(weights[0], 1, k) else { return false };
     let format = |dtype| PlaneLayout::of(dtype, 1, k).map_or(0, |layout| layout.format);
-    kernels(weights.map(format)).is_some() && lds(is_plain(q.format), k)[1] <= arch.lds
-}
-
-/// Rows of K and V of one token, and their heads, if they go into caches of blocks.
-fn rows_and_heads(op: &QkvRopeAppend, step: &Step) -> [usize; 2] {
-    let state = |i: usize| &step.operands[op.k_state() + i].ty;
-    if (0..2).all(|i| state(i).dtype.block_len() == 1) {
-        return [0, 0];
-    }
-    let fixed = |ty: &TensorType, dim: usize| ty.shape.dim(dim).fixed().unwrap_or(0);
-    let sum = |f: &dyn Fn(usize) -> usize| f(0) + f(1);
-    [sum(&|i| fixed(&step.operands[2 + i].ty, 1)), sum(&|i| fixed(state(i), 2).max(1))]
-}
-
-/// The heads that wait for their last elements, as f32 (`rows` of matvec_qkv.hip).
-pub(super) fn scratch_bytes(op: &QkvRopeAppend, step: &Step, bounds: &Bounds) -> usize {
-    4 * rows_and_heads(op, step)[0] * step.operands[0].ty.shape.dim(1).eval(bounds)
-}
-
-/// The counts of their pairs that are there, which are zero between steps.
-pub(super) fn arrived_bytes(op: &QkvRopeAppend, step: &Step, bounds: &Bounds) -> usize {
-    4 * rows_and_heads(op, step)[1] * step.operands[0].ty.shape.dim(1).eval(bounds)
+    kernel(weights.map(format)).is_some() && lds(is_plain(q.format), k)[1] <= arch.lds
 }
 
 pub(super) fn launches(op: &QkvRopeAppend, s: &StepArgs<'_>, out: &mut Launches) -> Result<(), String> {
     let (x, q) = (s.operands[0], s.results[0]);
     let tail = &s.operands[op.k_state()..];
+    let types = [cache_type(&tail[0])?, cache_type(&tail[1])?];
+    if let Some(blocks) = tail[..2].iter().find(|state| state.dtype.block_len() > 1) {
+        return Err(format!("no wave has all elements of a block of {}, which rope_kv_append stores", blocks.dtype));
+    }
     let planes = |w: usize| s.weights.get(w).copied().flatten().and_then(|w| w.planes);
     let [Some(wq), Some(wk), Some(wv)] = [1, 2, 3].map(planes) else {
         return Err("its weights have no planes, which qkv_rope_append needs".to_string());
     };
     let w: [Planes; 3] = [wq, wk, wv];
     let (plain, k) = (is_plain(wq.format), wq.k);
-    let kernels = kernels(w.map(|w| w.format)).filter(|_| w.iter().all(|w| w.k == k));
-    let Some((kernels, split)) = kernels else {
+    let kernel = kernel(w.map(|w| w.format)).filter(|_| w.iter().all(|w| w.k == k));
+    let Some((kernel, split)) = kernel else {
         return Err("there is no kernel for the formats of Q, K and V together".to_string());
     };
     let [dynamic, lds] = lds(plain, k as usize);
@@ -127,26 +99,12 @@ pub(super) fn launches(op: &QkvRopeAppend, s: &StepArgs<'_>, out: &mut Launches)
         return Ok(());
     }
     let rotation = Rotation::of(&op.rope)?;
-    let state = [cache(&tail[0])?, cache(&tail[1])?];
-    let (mut to, mut types) = (state, [cache_type(&tail[0])?, cache_type(&tail[1])?]);
-    // Heads for caches of blocks first go to rows of scratch memory, as f32: of each token those of K, then those of V.
-    let rows = [w[1].rows, w[2].rows].map(i64::from);
-    for i in (0..2).filter(|&i| scales_of(&tail[i]) != 0) {
-        let d = heads[1 + i] as i64;
-        let ptr = s.scratch + if i == 0 { 0 } else { 4 * rows[0] as u64 };
-        let ne = [d, x.rows() as i64, rows[i] / d, 1].map(|n| n as i32);
-        to[i] = View { ptr, ne, nb: [4, 4 * (rows[0] + rows[1]), 4 * d, 0] };
-        types[i] = cache_type(&x)?;
-    }
     let mut append = RopeAppend {
-        state,
-        to,
+        state: [cache(&tail[0])?, cache(&tail[1])?],
         positions: ids(&tail[2])?,
         slots: ids(&tail[3])?,
         factors: factors(tail.get(4))?,
         fault: s.fault,
-        scales: [scales_of(&tail[0]), scales_of(&tail[1])],
-        arrived: s.arrived,
         table: rotation.table,
         scale: rotation.scale,
         n_dims: rotation.n_dims,
@@ -172,9 +130,7 @@ pub(super) fn launches(op: &QkvRopeAppend, s: &StepArgs<'_>, out: &mut Launches)
     (a.count, a.k, a.x_stride) = (3, k, k);
     let (threads, per_unit) = block_shape(s.arch);
     let blocks = pairs.clamp(1, s.arch.units * per_unit);
-    let in_blocks = append.scales != [0, 0];
-    let launch =
-        out.add(kernels[usize::from(in_blocks)], [blocks, x.rows(), 1], threads).lds(dynamic).arg(a).arg(append);
+    let launch = out.add(kernel, [blocks, x.rows(), 1], threads).lds(dynamic).arg(a).arg(append);
     if split < 3 {
         launch.arg(split as i32);
     }
@@ -188,12 +144,11 @@ mod tests {
 
     #[test]
     fn kernels_are_for_one_format_or_for_pairs_of_the_usual_mixes() {
-        let names = |formats| kernels(formats).map(|(of, split)| (of.map(|k| k.name), split)).unwrap();
-        assert_eq!(names([8, 8, 8]), (["matvec_qkv_q4_k", "matvec_qkv_blocks_q4_k"], 3));
-        assert_eq!(names([8, 8, 10]), (["matvec_qkv_q4_k_q6_k", "matvec_qkv_blocks_q4_k_q6_k"], 2));
-        assert_eq!(names([6, 3, 3]), (["matvec_qkv_q5_0_q8_0", "matvec_qkv_blocks_q5_0_q8_0"], 1));
+        assert_eq!(kernel([8, 8, 8]).unwrap(), (Kernel { file: "matvec_qkv", name: "matvec_qkv_q4_k" }, 3));
+        assert_eq!(kernel([8, 8, 10]).unwrap(), (Kernel { file: "matvec_qkv", name: "matvec_qkv_q4_k_q6_k" }, 2));
+        assert_eq!(kernel([6, 3, 3]).unwrap(), (Kernel { file: "matvec_qkv", name: "matvec_qkv_q5_0_q8_0" }, 1));
         for none in [[8, 10, 8], [8, 9, 10], [10, 10, 8], [8, 8, 3], [0, 0, 0], [14, 14, 14]] {
-            assert!(kernels(none).is_none(), "{none:?}");
+            assert!(kernel(none).is_none(), "{none:?}");
         }
     }
 

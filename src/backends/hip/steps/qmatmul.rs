@@ -295,7 +295,6 @@ mod tests {
             weights: &[Some(&weight), None],
             arch: &Arch::of(arch).unwrap(),
             scratch: 0,
-            arrived: 0,
             fault: 0,
             index: 0,
             early: false,

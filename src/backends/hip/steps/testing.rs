@@ -33,8 +33,8 @@ pub(in crate::backends::hip) fn step(
 ) -> Result<Launches, String> {
     let arch = Arch::of("gfx1100").unwrap();
     let weights = vec![None; operands.len()];
-    let (scratch, arrived, fault, index, early) = (0, 0, 1 << 16, 0, false);
-    let args = StepArgs { operands, results, weights: &weights, arch: &arch, scratch, arrived, fault, index, early };
+    let (scratch, fault, index, early) = (0, 1 << 16, 0, false);
+    let args = StepArgs { operands, results, weights: &weights, arch: &arch, scratch, fault, index, early };
     let mut out = Launches::default();
     f(&args, &mut out).map(|()| out)
 }
