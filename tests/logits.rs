@@ -1,13 +1,27 @@
-//! Logits of real models on the CPU backend: against float64 truth and llama.cpp's error, for any chunking and number of threads.
+//! Logits of real models, on the CPU and on a GPU where there is one: against float64 truth and llama.cpp's error, for any chunking and number of
+//! threads.
 
 mod support;
 
 use rocmforge::engine::{DeviceChoice, KvType, LoadOptions, Model, Session, SessionOptions};
 use std::path::Path;
 
+fn open_on(device: DeviceChoice, path: &Path, threads: usize) -> Model {
+    Model::open(path, &LoadOptions { device, threads, ..LoadOptions::default() }, &mut |_| true).unwrap()
+}
+
 fn open(path: &Path, threads: usize) -> Model {
-    let options = LoadOptions { device: DeviceChoice::Cpu, threads, ..LoadOptions::default() };
-    Model::open(path, &options, &mut |_| true).unwrap()
+    open_on(DeviceChoice::Cpu, path, threads)
+}
+
+/// Where models run, each with the tokens that are evaluated at once: a GPU has other kernels for one token than for many.
+fn ways() -> Vec<(DeviceChoice, usize)> {
+    let mut all = vec![(DeviceChoice::Cpu, 512)];
+    #[cfg(feature = "hip")]
+    if rocmforge::backends::hip::HipBackend::open(None).is_ok() {
+        all.extend([512, 1].map(|chunk| (DeviceChoice::Gpu(None), chunk)));
+    }
+    all
 }
 
 fn logits(model: &Model, ids: &[u32], chunk: usize) -> Vec<f32> {
@@ -60,23 +74,21 @@ fn error_is_at_most_that_of_llama_cpp() {
             .chunks_exact(4)
             .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
             .collect();
-        let found = logits(&open(&folder.join(format!("models/{file}.gguf")), 2), &ids, 512);
-        let ((max, rms), (peer_max, peer_rms)) =
-            (support::difference(&found, &truth), support::difference(&peer, &truth));
-        let agree = |x: &[f32]| {
-            (0..rows)
-                .filter(|r| {
-                    support::argmax(&x[r * columns..][..columns]) == support::argmax(&truth[r * columns..][..columns])
-                })
-                .count()
-        };
-        let (ours, theirs) = (agree(&found), agree(&peer));
-        eprintln!(
-            "{file:20} max {max:.3e} ({peer_max:.3e}) rms {rms:.3e} ({peer_rms:.3e}) argmax {ours} ({theirs}) of {rows}"
-        );
-        let bound = if file == "stories260K" { 2e-5 } else { peer_max };
-        if max > bound || rms > peer_rms.max(if file == "stories260K" { 2e-5 } else { 0.0 }) || ours < theirs {
-            worse.push(file);
+        for (device, chunk) in ways() {
+            let found = logits(&open_on(device, &folder.join(format!("models/{file}.gguf")), 2), &ids, chunk);
+            let ((max, rms), (peer_max, peer_rms)) =
+                (support::difference(&found, &truth), support::difference(&peer, &truth));
+            let right: Vec<usize> = truth.chunks_exact(columns).map(support::argmax).collect();
+            let agree =
+                |x: &[f32]| x.chunks_exact(columns).zip(&right).filter(|(x, r)| support::argmax(x) == **r).count();
+            let (ours, theirs) = (agree(&found), agree(&peer));
+            eprintln!(
+                "{file:20} {device:?} by {chunk:3}: max {max:.3e} ({peer_max:.3e}) rms {rms:.3e} ({peer_rms:.3e}) argmax {ours} ({theirs}) of {rows}"
+            );
+            let bound = if file == "stories260K" { 2e-5 } else { peer_max };
+            if max > bound || rms > peer_rms.max(if file == "stories260K" { 2e-5 } else { 0.0 }) || ours < theirs {
+                worse.push((file, device, chunk));
+            }
         }
     }
     assert!(worse.is_empty(), "less exact than llama.cpp: {worse:?}");
