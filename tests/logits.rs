@@ -16,12 +16,18 @@ fn open(path: &Path, threads: usize) -> Model {
 
 /// Where models run, each with the tokens that are evaluated at once: a GPU has other kernels for one token than for many.
 fn ways() -> Vec<(DeviceChoice, usize)> {
-    let mut all = vec![(DeviceChoice::Cpu, 512)];
-    #[cfg(feature = "hip")]
-    if rocmforge::backends::hip::HipBackend::open(None).is_ok() {
-        all.extend([512, 1].map(|chunk| (DeviceChoice::Gpu(None), chunk)));
-    }
-    all
+    let cpu = (DeviceChoice::Cpu, 512);
+    if has_gpu() { vec![cpu, (DeviceChoice::Gpu(None), 512), (DeviceChoice::Gpu(None), 1)] } else { vec![cpu] }
+}
+
+#[cfg(feature = "hip")]
+fn has_gpu() -> bool {
+    rocmforge::backends::hip::HipBackend::open(None).is_ok()
+}
+
+#[cfg(not(feature = "hip"))]
+fn has_gpu() -> bool {
+    false
 }
 
 fn logits(model: &Model, ids: &[u32], chunk: usize) -> Vec<f32> {
