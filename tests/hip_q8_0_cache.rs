@@ -21,8 +21,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use support::hip_devices;
 use support::shapes::LLAMA_1B;
-use support::{hip_devices, rope};
 
 /// No weights.
 struct Nothing;
@@ -147,9 +147,9 @@ fn rotated(device: &HipBackend, rope: &Rope, [d, d_v]: [usize; 2], dtype: DType)
 #[test]
 fn the_step_that_rotates_rounds_as_the_scalar_quantizer() {
     let cases = [
-        (rope(RopeMode::Norm, 64), [64, 64]),
-        (rope(RopeMode::Neox, 128), [128, 32]),
-        (rope(RopeMode::Neox, 80), [96, 96]),
+        (Rope::new(RopeMode::Norm, 64), [64, 64]),
+        (Rope::new(RopeMode::Neox, 128), [128, 32]),
+        (Rope::new(RopeMode::Neox, 80), [96, 96]),
     ];
     for device in hip_devices() {
         for (rope, d) in &cases {

@@ -67,7 +67,7 @@ const MODELS: [(&str, &str); 20] = [
 fn error_is_at_most_that_of_llama_cpp() {
     let Some(folder) = support::conformance() else { return };
     let ids = support::prompt_ids(&folder);
-    let mut worse = Vec::new();
+    let (ways, mut worse) = (ways(), Vec::new());
     for (file, answer) in MODELS {
         let truth_file = folder.join(format!("reference/logits.{answer}.npy"));
         let peer_file = folder.join(format!("reference/logits-llama.cpp.{answer}.f32"));
@@ -80,14 +80,13 @@ fn error_is_at_most_that_of_llama_cpp() {
             .chunks_exact(4)
             .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
             .collect();
-        for (device, chunk) in ways() {
+        let (peer_max, peer_rms) = support::difference(&peer, &truth);
+        let right: Vec<usize> = truth.chunks_exact(columns).map(support::argmax).collect();
+        let agree = |x: &[f32]| x.chunks_exact(columns).zip(&right).filter(|(x, r)| support::argmax(x) == **r).count();
+        let theirs = agree(&peer);
+        for &(device, chunk) in &ways {
             let found = logits(&open_on(device, &folder.join(format!("models/{file}.gguf")), 2), &ids, chunk);
-            let ((max, rms), (peer_max, peer_rms)) =
-                (support::difference(&found, &truth), support::difference(&peer, &truth));
-            let right: Vec<usize> = truth.chunks_exact(columns).map(support::argmax).collect();
-            let agree =
-                |x: &[f32]| x.chunks_exact(columns).zip(&right).filter(|(x, r)| support::argmax(x) == **r).count();
-            let (ours, theirs) = (agree(&found), agree(&peer));
+            let ((max, rms), ours) = (support::difference(&found, &truth), agree(&found));
             eprintln!(
                 "{file:20} {device:?} by {chunk:3}: max {max:.3e} ({peer_max:.3e}) rms {rms:.3e} ({peer_rms:.3e}) argmax {ours} ({theirs}) of {rows}"
             );

@@ -138,15 +138,12 @@ impl Config {
             RopeScaling::Yarn { factor } => (1.0 / factor, 1.0),
         };
         Rope {
-            n_dims: self.n_rot,
-            mode,
             freq_base: self.rope_freq_base,
             freq_scale,
             ext_factor,
             attn_factor: self.rope_attn_factor,
-            beta_fast: 32.0,
-            beta_slow: 1.0,
             n_ctx_orig: if ext_factor == 0.0 { 0 } else { self.n_ctx_orig },
+            ..Rope::new(mode, self.n_rot)
         }
     }
 }

@@ -47,6 +47,23 @@ attributes! {
     }
 }
 
+impl Rope {
+    /// Rotation of `n_dims` elements with what a text's attributes have by default: base 10000, positions as they are, no YaRN.
+    pub fn new(mode: RopeMode, n_dims: usize) -> Rope {
+        Rope {
+            n_dims,
+            mode,
+            freq_base: 10000.0,
+            freq_scale: 1.0,
+            ext_factor: 0.0,
+            attn_factor: 1.0,
+            beta_fast: 32.0,
+            beta_slow: 1.0,
+            n_ctx_orig: 0,
+        }
+    }
+}
+
 /// For each pair: its angle per position, and the scale of cos and sin. `factors` has n_dims / 2 elements or none.
 pub fn rope_angles(rope: &Rope, factors: &[f32]) -> (Vec<f64>, f32) {
     let n = rope.n_dims as f64;
@@ -135,17 +152,7 @@ impl OpDef for Rope {
     fn cases() -> Vec<Case> {
         let x = || Operand::f32(&[Dim::from(16), 3.into(), Sym::T.into()]);
         let positions = || Operand::i32(&[Sym::T], &[0, 5, 1000]);
-        let rope = Rope {
-            n_dims: 16,
-            mode: RopeMode::Norm,
-            freq_base: 10000.0,
-            freq_scale: 1.0,
-            ext_factor: 0.0,
-            attn_factor: 1.0,
-            beta_fast: 32.0,
-            beta_slow: 1.0,
-            n_ctx_orig: 0,
-        };
+        let rope = Rope::new(RopeMode::Norm, 16);
         vec![
             Case::new(rope.clone(), vec![x(), positions()]),
             Case::new(Rope { n_dims: 8, ..rope.clone() }, vec![x(), positions()]),
@@ -167,6 +174,14 @@ impl OpDef for Rope {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::{AttrReader, AttrValue};
+
+    #[test]
+    fn new_has_the_defaults_of_a_text() {
+        let n_dims = ("n_dims".to_string(), AttrValue::Int(64));
+        let read = Rope::read_attrs(&mut AttrReader::new(vec![n_dims])).unwrap();
+        assert_eq!(read, Rope::new(RopeMode::Norm, 64));
+    }
 
     #[test]
     fn yarn_extrapolates_fast_pairs_and_interpolates_slow_ones() {

@@ -69,21 +69,6 @@ pub fn hip_devices() -> Vec<rocmforge::backends::hip::HipBackend> {
     emulated.chain(HipBackend::open(None).ok()).collect()
 }
 
-/// Plain RoPE of a base of 10 000.
-pub fn rope(mode: rocmforge::ops::RopeMode, n_dims: usize) -> rocmforge::ops::Rope {
-    rocmforge::ops::Rope {
-        n_dims,
-        mode,
-        freq_base: 10000.0,
-        freq_scale: 1.0,
-        ext_factor: 0.0,
-        attn_factor: 1.0,
-        beta_fast: 32.0,
-        beta_slow: 1.0,
-        n_ctx_orig: 0,
-    }
-}
-
 /// The prompt whose logits the conformance data states.
 pub fn prompt_ids(conformance: &std::path::Path) -> Vec<u32> {
     let text = std::fs::read_to_string(conformance.join("reference/prompt-ids.txt")).unwrap();

@@ -473,7 +473,7 @@ impl Generator<'_> {
     fn rope(&mut self, x: Value, d: usize) -> Value {
         let positions = self.ids("positions", Sym::T);
         let mode = [RopeMode::Norm, RopeMode::Neox][d / 8 % 2];
-        self.op(super::rope(mode, d), &[x, positions])
+        self.op(Rope::new(mode, d), &[x, positions])
     }
 
     /// Declares an output; what is no result of its own is copied.
