@@ -101,11 +101,12 @@ impl Bed {
 
 /// A barrier for some threads: bounded spinning, then sleep; it can be broken so that nobody waits for ever.
 pub struct SpinBarrier {
-    /// Threads that meet, and those that will after the next meeting.
-    threads: AtomicU32,
-    next: AtomicU32,
+    /// In the upper half the number of meetings so far, in the lower one that of the threads that meet next: one number, so that whoever
+    /// joins sees neither without the other.
+    state: Padded<AtomicU64>,
     arrived: Padded<AtomicU32>,
-    generation: Padded<AtomicU32>,
+    /// Threads that meet after the next meeting.
+    next: AtomicU32,
     broken: AtomicBool,
     bed: Bed,
 }
@@ -120,10 +121,9 @@ impl SpinBarrier {
     pub fn new(threads: usize) -> SpinBarrier {
         let threads = u32::try_from(threads).unwrap_or(u32::MAX).max(1);
         SpinBarrier {
-            threads: AtomicU32::new(threads),
-            next: AtomicU32::new(threads),
+            state: Padded(AtomicU64::new(u64::from(threads))),
             arrived: Padded::default(),
-            generation: Padded::default(),
+            next: AtomicU32::new(threads),
             broken: AtomicBool::new(false),
             bed: Bed::default(),
         }
@@ -135,22 +135,17 @@ impl SpinBarrier {
     /// [`BrokenBarrier`] once [`break_it`](SpinBarrier::break_it) was called: somebody will not come.
     pub fn wait(&self) -> Result<(), BrokenBarrier> {
         // Read before this thread arrives: until then it cannot change.
-        let threads = self.threads.load(Ordering::SeqCst);
-        if threads == 1 {
-            self.threads.store(self.next.load(Ordering::SeqCst), Ordering::SeqCst);
+        let state = self.state.0.load(Ordering::SeqCst);
+        let threads = state as u32;
+        if threads == 1 || self.arrived.0.fetch_add(1, Ordering::SeqCst) + 1 == threads {
+            // Nobody arrives before the new state is there.
+            self.arrived.0.store(0, Ordering::SeqCst);
+            let next = u64::from(self.next.load(Ordering::SeqCst));
+            self.state.0.store((state >> 32).wrapping_add(1) << 32 | next, Ordering::SeqCst);
             self.bed.wake_all();
         } else {
-            let generation = self.generation.0.load(Ordering::SeqCst);
-            if self.arrived.0.fetch_add(1, Ordering::SeqCst) + 1 == threads {
-                self.threads.store(self.next.load(Ordering::SeqCst), Ordering::SeqCst);
-                self.arrived.0.store(0, Ordering::SeqCst);
-                self.generation.0.fetch_add(1, Ordering::SeqCst);
-                self.bed.wake_all();
-            } else {
-                self.bed.wait(|| {
-                    self.generation.0.load(Ordering::SeqCst) != generation || self.broken.load(Ordering::SeqCst)
-                });
-            }
+            let met = || self.state.0.load(Ordering::SeqCst) >> 32 != state >> 32;
+            self.bed.wait(|| met() || self.broken.load(Ordering::SeqCst));
         }
         if self.broken.load(Ordering::SeqCst) { Err(BrokenBarrier) } else { Ok(()) }
     }
@@ -163,7 +158,7 @@ impl SpinBarrier {
 
     /// Threads that meet at it now. For those it is stable between two meetings; others see it pass them by.
     fn threads(&self) -> usize {
-        self.threads.load(Ordering::SeqCst) as usize
+        self.state.0.load(Ordering::SeqCst) as u32 as usize
     }
 
     /// After the next meeting `threads` threads will meet. For one of those that meet, before it arrives.
@@ -182,7 +177,8 @@ impl SpinBarrier {
 
     /// Makes the barrier usable again, for this many threads. No thread may be waiting.
     fn reset(&self, threads: usize) {
-        self.threads.store(threads as u32, Ordering::SeqCst);
+        let meetings = self.state.0.load(Ordering::SeqCst) >> 32;
+        self.state.0.store(meetings << 32 | threads as u64, Ordering::SeqCst);
         self.next.store(threads as u32, Ordering::SeqCst);
         self.arrived.0.store(0, Ordering::SeqCst);
         self.broken.store(false, Ordering::SeqCst);
