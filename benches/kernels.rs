@@ -86,7 +86,18 @@ impl Product {
         // SAFETY: the buffers are as long as the shape says.
         unsafe {
             let panels = 0..self.w.panels();
-            matmul(level, &self.w, x, self.x_row_bytes, self.tokens, panels, out, self.w.rows(), scratch);
+            matmul(
+                level,
+                &self.w,
+                x,
+                self.w.activation_type(),
+                self.x_row_bytes,
+                self.tokens,
+                panels,
+                out,
+                self.w.rows(),
+                scratch,
+            );
         }
         black_box(&self.out);
     }
@@ -129,7 +140,7 @@ fn peaks(c: &mut Criterion) {
     g.throughput(Throughput::Bytes(512 << 20));
     g.bench_function("read", |b| b.iter(|| memory.iter().fold(0u64, |a, x| a ^ x)));
     #[cfg(target_arch = "x86_64")]
-    if Level::best() == Level::Avx512 {
+    if matches!(Level::best(), Level::Avx512 | Level::Avx512Bf16) {
         const ROUNDS: u64 = 100_000;
         g.throughput(Throughput::Elements(ROUNDS * 16 * 128));
         // SAFETY: the level is available.

@@ -24,7 +24,7 @@ fn options() -> SessionOptions {
 fn bill(path: &Path, no_repack: bool) -> MemoryBill {
     let header = Header::read(path).unwrap();
     let layers = 0..header.metadata().u64("llama.block_count").unwrap().unwrap() as usize;
-    let target = CpuTarget { threads: 2, repack: !no_repack };
+    let target = CpuTarget { repack: !no_repack, ..CpuTarget::new(2) };
     layers_bill(&header, &layers, &options(), &target, &PassOptions::default()).unwrap()
 }
 

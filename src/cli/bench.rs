@@ -159,6 +159,8 @@ struct Row {
     int8_peak: Option<f64>,
     /// Operations a second of as many threads, on f32.
     f32_peak: Option<f64>,
+    /// Operations a second of as many threads, on bf16.
+    bf16_peak: Option<f64>,
     /// The least time that products with weights take at these peaks over the time that the test took, by the median; prompts only.
     peak_share: Option<f64>,
 }
@@ -175,6 +177,7 @@ struct Sample {
     bandwidth_share: Option<f64>,
     int8_peak: Option<f64>,
     f32_peak: Option<f64>,
+    bf16_peak: Option<f64>,
     peak_share: Option<f64>,
 }
 
@@ -338,6 +341,7 @@ fn sample(
         bandwidth_share: shares.memory.filter(|_| speed.is_some()),
         int8_peak: limits.map(|l| l.int8),
         f32_peak: limits.map(|l| l.f32),
+        bf16_peak: limits.map(|l| l.bf16),
         peak_share: shares.arithmetic.filter(|_| speed.is_some()),
     })
 }
@@ -410,6 +414,7 @@ fn row(args: &BenchArgs, model: &Model, result: &BenchResult, limits: Option<Roo
         bandwidth_share: shares.memory,
         int8_peak: limits.map(|l| l.int8),
         f32_peak: limits.map(|l| l.f32),
+        bf16_peak: limits.map(|l| l.bf16),
         peak_share: shares.arithmetic,
     })
 }

@@ -4,6 +4,7 @@ use super::read_bandwidth;
 use crate::backends::cpu::simd::Level;
 use crate::backends::cpu::simd::peak::{Arithmetic, spin};
 use crate::graph::plan::{Plan, Step};
+use crate::ops::Op;
 use crate::tensor::DType;
 use std::sync::Barrier;
 use std::thread;
@@ -16,6 +17,8 @@ pub struct Roofline {
     pub bandwidth: f64,
     /// Operations a second on f32, where a product and a sum are two.
     pub f32: f64,
+    /// Operations a second on bf16, added up in f32.
+    pub bf16: f64,
     /// Operations a second in dot products of bytes.
     pub int8: f64,
 }
@@ -33,7 +36,9 @@ impl Roofline {
     /// Measures this machine, with a buffer of `bytes` bytes for the bandwidth. `None` if there is no memory for it.
     pub fn measure(threads: usize, bytes: usize) -> Option<Roofline> {
         let bandwidth = read_bandwidth(threads, bytes)?;
-        Some(Roofline { bandwidth, f32: peak(threads, Arithmetic::F32)?, int8: peak(threads, Arithmetic::Int8)? })
+        let peak = |arithmetic| peak(threads, arithmetic);
+        let (f32, bf16) = (peak(Arithmetic::F32)?, peak(Arithmetic::Bf16)?);
+        Some(Roofline { bandwidth, f32, bf16, int8: peak(Arithmetic::Int8)? })
     }
 
     /// The least seconds that the products with weights of a plan take, as if all their operands were at hand.
@@ -44,7 +49,12 @@ impl Roofline {
 
     /// The least seconds that the operations of a step take.
     fn arithmetic(&self, step: &Step) -> f64 {
-        step.flops as f64 / if multiplies_bytes(step) { self.int8 } else { self.f32 }
+        let rate = match multiplied(step) {
+            DType::Q8A => self.int8,
+            DType::Bf16 => self.bf16,
+            _ => self.f32,
+        };
+        step.flops as f64 / rate
     }
 
     /// The least seconds that a step can take, and why. Bytes that are in a cache may take less.
@@ -59,11 +69,16 @@ fn multiplies_weights(step: &Step) -> bool {
     (0..step.operands.len()).any(|slot| step.op.is_matmul_weight(slot))
 }
 
-/// Whether a step's products are of quantized activations.
-fn multiplies_bytes(step: &Step) -> bool {
-    let rounded = |(name, value): &(&str, crate::ops::AttrValue)| *name == "activation" && value.to_string() != "f32";
-    multiplies_weights(step)
-        && (step.op.attrs().iter().any(rounded) || step.operands.iter().any(|o| o.ty.dtype == DType::Q8A))
+/// The type of the activations that a step multiplies with weights, f32 for all other steps.
+fn multiplied(step: &Step) -> DType {
+    let (rounded, x) = match &step.op {
+        Op::QMatmul(op) => (op.activation, 1),
+        Op::QMatmulGroup(op) => (op.activation, 0),
+        Op::GluQMatmul(op) => (op.activation, 0),
+        Op::QkvRopeAppend(op) => (op.group.activation, 0),
+        _ => return DType::F32,
+    };
+    if rounded == DType::F32 { step.operands[x].ty.dtype } else { rounded }
 }
 
 /// Operations a second that `threads` threads reach together: the best of several passes.
@@ -99,6 +114,9 @@ mod tests {
     fn limits_are_possible_ones() {
         let found = Roofline::measure(2, 8 << 20).unwrap();
         assert!((1e8..1e14).contains(&found.bandwidth), "{found:?}");
-        assert!((1e8..1e15).contains(&found.f32) && (1e8..1e15).contains(&found.int8), "{found:?}");
+        assert!(
+            (1e8..1e15).contains(&found.f32) && [found.bf16, found.int8].iter().all(|peak| (1e8..1e15).contains(peak)),
+            "{found:?}"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! The targets that plans can be made for. No device is needed: a target is data.
 
-use crate::backends::cpu::CpuTarget;
+use crate::backends::cpu::{CpuTarget, Level};
 #[cfg(feature = "hip")]
 use crate::backends::hip::HipTarget;
 use crate::graph::plan::Target;
@@ -26,11 +26,16 @@ pub const TARGETS: &[&str] = &[
 #[cfg(not(feature = "hip"))]
 pub const TARGETS: &[&str] = &["cpu", "cpu-mapped"];
 
-/// The target of a name; `threads` matter to the CPU.
+/// This machine's processor.
+fn this_cpu(threads: usize) -> CpuTarget {
+    CpuTarget::of_level(threads, Level::best())
+}
+
+/// The target of a name; `threads` matter to the CPU, which is this machine's.
 pub fn target(name: &str, threads: usize) -> Option<Box<dyn Target>> {
     match name {
-        "cpu-mapped" => Some(Box::new(CpuTarget { threads, repack: false })),
-        "cpu" => Some(Box::new(CpuTarget::new(threads))),
+        "cpu-mapped" => Some(Box::new(CpuTarget { repack: false, ..this_cpu(threads) })),
+        "cpu" => Some(Box::new(this_cpu(threads))),
         #[cfg(feature = "hip")]
         _ => HipTarget::of(name).map(|target| Box::new(target) as Box<dyn Target>),
         #[cfg(not(feature = "hip"))]

@@ -76,6 +76,7 @@ impl OpDef for GluQMatmul {
             case(Activation::Silu, DType::F32, DType::F32, DType::F32, 40, 33, 3),
             case(Activation::Silu, DType::Q8_0, DType::Q8_0, DType::Q8A, 1024, 700, 1),
             case(Activation::Gelu, DType::F16, DType::F16, DType::F32, 64, 300, 70),
+            case(Activation::Silu, DType::Bf16, DType::Bf16, DType::Bf16, 896, 90, 7),
             case(Activation::Silu, DType::Q4K, DType::Q4K, DType::F32, 1024, 70, 19),
             Case::new(
                 GluQMatmul { act: Activation::Silu, activation: DType::Q8A, norm_eps: 1e-5 },

@@ -49,15 +49,15 @@ pub(super) fn check_norm(eps: f32, x: &TensorType, norm: &TensorType) -> Result<
     if eps > 0.0 && *norm != row { Err(InferError::operand("norm", norm, row.to_string())) } else { Ok(()) }
 }
 
-/// f32 activations may be rounded to q8_a on the way in.
+/// f32 activations may be rounded to q8_a or bf16 on the way in.
 pub(super) fn check_activation(activation: DType, x: &TensorType) -> Result<(), InferError> {
     if activation == DType::F32 {
         return Ok(());
     }
-    if activation != DType::Q8A || x.dtype != DType::F32 {
+    if !matches!(activation, DType::Q8A | DType::Bf16) || x.dtype != DType::F32 {
         return Err(InferError::attribute(
             "activation",
-            format!("f32 activations can be rounded to q8_a, not {x} to {activation}"),
+            format!("f32 activations can be rounded to q8_a or bf16, not {x} to {activation}"),
         ));
     }
     crate::ops::Quantize { to: activation }.infer(&[x]).map(|_| ())
@@ -97,8 +97,8 @@ impl OpDef for QMatmul {
         if !w.dtype.is_weight() {
             return Err(InferError::operand("w", w, "a type of weights"));
         }
-        if !matches!(x.dtype, DType::F32 | DType::F16 | DType::Q8A) {
-            return Err(InferError::operand("x", x, "f32, f16 or q8_a elements"));
+        if !matches!(x.dtype, DType::F32 | DType::F16 | DType::Bf16 | DType::Q8A) {
+            return Err(InferError::operand("x", x, "f32, f16, bf16 or q8_a elements"));
         }
         check_norm(self.norm_eps, x, operands[operands.len() - 1])?;
         check_activation(self.activation, x)?;
@@ -250,6 +250,19 @@ impl OpDef for QMatmul {
                 // An element may round to the next integer.
                 .tolerance(2e-3),
             );
+        }
+        let bf16 = |activation, norm_eps| QMatmul { bias: false, act: None, residual: false, activation, norm_eps };
+        for (op, x, tokens, tolerance) in [
+            (bf16(DType::Bf16, 0.0), DType::F32, 1, 1e-5),
+            (bf16(DType::Bf16, 0.0), DType::F32, 5, 1e-5),
+            (bf16(DType::F32, 0.0), DType::Bf16, 19, 1e-5),
+            // An element may round to its neighbour.
+            (bf16(DType::Bf16, 1e-5), DType::F32, 3, 2e-3),
+        ] {
+            let mut operands =
+                vec![Operand::weight(DType::Bf16, &[1000, 37]), Operand::typed(x, &[Dim::from(1000), t])];
+            operands.extend((op.norm_eps > 0.0).then(|| Operand::f32(&[1000])));
+            cases.push(Case::new(op, operands).bounds(tokens, 5, 1).tolerance(tolerance));
         }
         cases.push(
             Case::new(

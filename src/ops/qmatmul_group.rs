@@ -112,6 +112,12 @@ impl OpDef for QMatmulGroup {
             .bounds(1, 1, 1)
             .tolerance(1e-5),
             Case::new(
+                QMatmulGroup { weights: 2, bias: false, activation: DType::Bf16, norm_eps: 0.0 },
+                vec![x(800), Operand::weight(DType::Bf16, &[800, 50]), Operand::weight(DType::Bf16, &[800, 16])],
+            )
+            .bounds(4, 1, 1)
+            .tolerance(1e-5),
+            Case::new(
                 QMatmulGroup { weights: 3, bias: true, activation: DType::F32, norm_eps: 0.0 },
                 vec![
                     x(1024),

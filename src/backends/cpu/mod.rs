@@ -40,7 +40,8 @@ impl CpuBackend {
         let available = || std::thread::available_parallelism().map_or(1, |n| n.get());
         let threads = if threads == 0 { available() } else { threads };
         let pool = Pool::new(threads).map_err(|e| BackendError::Threads(e.to_string()))?;
-        Ok(CpuBackend { target: CpuTarget::new(threads), level: level.or_best(), pool: Arc::new(Mutex::new(pool)) })
+        let level = level.or_best();
+        Ok(CpuBackend { target: CpuTarget::of_level(threads, level), level, pool: Arc::new(Mutex::new(pool)) })
     }
 
     /// Leaves the weights in the mapped file instead of repacking them, for machines that are short of memory.

@@ -1,6 +1,7 @@
 //! [`CpuTarget`]: what plans for a processor are made for. Pure data, the same on every machine.
 
-use super::simd::packed::{activation_type, is_supported};
+use super::simd::Level;
+use super::simd::packed::{fast_activation_type, is_supported};
 use super::simd::steps;
 use super::weights;
 use crate::graph::passes::Capabilities;
@@ -15,18 +16,26 @@ pub struct CpuTarget {
     /// Whether weights are copied into the order in which kernels read them. If not, they stay in the mapped file and are brought into that
     /// order as they are used: slower, and no memory but the file's pages. The results are the same, bit for bit.
     pub repack: bool,
+    /// Whether activations that are multiplied with weights of bf16 are rounded to bf16: what processors with dot products of bf16
+    /// ([`Level::has_bf16_dots`]) do twice as fast as products of f32.
+    pub bf16_dots: bool,
 }
 
 impl CpuTarget {
-    /// A processor that repacks weights.
+    /// A processor that repacks weights and multiplies weights of bf16 with activations of f32.
     pub fn new(threads: usize) -> CpuTarget {
-        CpuTarget { threads, repack: true }
+        CpuTarget { threads, repack: true, bf16_dots: false }
+    }
+
+    /// A processor whose best level is `level`, which repacks weights.
+    pub fn of_level(threads: usize, level: Level) -> CpuTarget {
+        CpuTarget { bf16_dots: level.has_bf16_dots(), ..CpuTarget::new(threads) }
     }
 }
 
 impl Capabilities for CpuTarget {
     fn activation_type(&self, weight: DType, k: usize, _: usize) -> DType {
-        if is_supported(weight) { activation_type(weight, k) } else { DType::F32 }
+        if is_supported(weight) { fast_activation_type(self.bf16_dots, weight, k) } else { DType::F32 }
     }
 }
 

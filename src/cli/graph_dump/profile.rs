@@ -38,6 +38,7 @@ struct Report<'a> {
 struct Limits {
     bytes_per_second: f64,
     f32_flops_per_second: f64,
+    bf16_flops_per_second: f64,
     int8_flops_per_second: f64,
 }
 
@@ -98,6 +99,7 @@ pub fn run(args: &GraphDumpArgs) -> Result<String, Failure> {
         roofline: roofline.map(|r| Limits {
             bytes_per_second: r.bandwidth,
             f32_flops_per_second: r.f32,
+            bf16_flops_per_second: r.bf16,
             int8_flops_per_second: r.int8,
         }),
         total_seconds: profiles.iter().map(|p| p.total().as_secs_f64()).sum(),

@@ -31,7 +31,7 @@ use crate::tensor::DType;
 /// What a target wants from the passes.
 pub trait Capabilities {
     /// The type in which a matmul with a weight of type `weight` reads rows of `k` activations of at most `tokens` tokens: `f32`,
-    /// `q8_a` where it has an integer kernel, `f16` where it has matrix instructions for halves.
+    /// `q8_a` where it has an integer kernel, `f16` where it has matrix instructions for halves, `bf16` where it has dot products of these.
     fn activation_type(&self, weight: DType, k: usize, tokens: usize) -> DType;
 
     /// Whether a matmul with a weight of this type and rows of `k`, of at most `tokens` tokens, normalises its input by itself, which is

@@ -1,4 +1,4 @@
-//! qmatmul(w, x) → qmatmul(w, quantize(x)) where the target multiplies integers; one `quantize` serves all matmuls of the same x.
+//! qmatmul(w, x) → qmatmul(w, quantize(x)) where the target multiplies integers, or bf16; one `quantize` serves all matmuls of the same x.
 //!
 //! For a step of a few tokens there is no `quantize`: the matmul itself rounds (attribute `activation`), each thread for itself, which
 //! takes less time than another step.
@@ -20,7 +20,7 @@ impl Pass for QuantizeActivations {
     }
 
     fn about(&self) -> &'static str {
-        "quantizes an activation once for all integer matmuls that read it"
+        "rounds an activation once for all matmuls that read it rounded"
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassContext<'_>) -> Result<(), EditError> {

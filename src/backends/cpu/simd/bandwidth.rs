@@ -9,7 +9,7 @@ pub fn checksum(level: Level, bytes: &[u8]) -> u64 {
     #[cfg(target_arch = "x86_64")]
     match level.or_best() {
         // SAFETY: the level is available.
-        Level::Avx512 => return unsafe { checksum_avx512(bytes) },
+        Level::Avx512 | Level::Avx512Bf16 => return unsafe { checksum_avx512(bytes) },
         // SAFETY: the level is available.
         Level::Avx2 => return unsafe { checksum_avx2(bytes) },
         _ => {}

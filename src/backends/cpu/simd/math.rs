@@ -104,7 +104,9 @@ mod tests {
                 #[cfg(target_arch = "x86_64")]
                 Level::Avx2 => super::super::lanes::Avx2::assume().vectorize(Row(&mut y)),
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx512 => super::super::lanes::Avx512::assume().vectorize(Row(&mut y)),
+                Level::Avx512 | Level::Avx512Bf16 => {
+                    super::super::lanes::Avx512::<false>::assume().vectorize(Row(&mut y))
+                }
                 _ => Portable::assume().vectorize(Row(&mut y)),
             }
         }

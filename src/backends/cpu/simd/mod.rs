@@ -34,6 +34,8 @@ pub(crate) struct Kernels {
     pub quantize: unsafe fn(*const f32, usize, *mut u8),
     /// [`matmul::run`].
     pub matmul: unsafe fn(&matmul::Args),
+    /// [`matmul::run_bf16`].
+    pub matmul_bf16: unsafe fn(&matmul::Args),
     /// [`attention::run`].
     pub attention: unsafe fn(&attention::AttentionArgs, usize, usize, *mut f32),
     /// [`attention::run_partials`].
@@ -47,8 +49,9 @@ pub(crate) struct Kernels {
     pub softmax: unsafe fn(f32, *const f32, *const f32, *mut f32, usize),
     pub rope: unsafe fn(RopePairs, *const f32, *const f32, *const f32, usize, *mut f32, usize),
     pub convert: unsafe fn(DType, DType, *const u8, *mut u8, usize),
-    /// [`peak::floats`] and [`peak::bytes`].
+    /// [`peak::floats`], [`peak::bf16`] and [`peak::bytes`].
     pub spin_f32: unsafe fn(usize) -> u64,
+    pub spin_bf16: unsafe fn(usize) -> u64,
     pub spin_int8: unsafe fn(usize) -> u64,
 }
 
@@ -56,6 +59,7 @@ const fn table<S: Simd>() -> Kernels {
     Kernels {
         quantize: activations::quantize::<S>,
         matmul: matmul::run::<S>,
+        matmul_bf16: matmul::run_bf16::<S>,
         attention: attention::run::<S>,
         attention_partials: attention::run_partials::<S>,
         attention_merge: attention::run_merge::<S>,
@@ -66,6 +70,7 @@ const fn table<S: Simd>() -> Kernels {
         rope: vector::table::rope::<S>,
         convert: vector::table::convert::<S>,
         spin_f32: peak::floats::<S>,
+        spin_bf16: peak::bf16::<S>,
         spin_int8: peak::bytes::<S>,
     }
 }
@@ -74,7 +79,14 @@ static PORTABLE: Kernels = table::<lanes::Portable>();
 #[cfg(target_arch = "x86_64")]
 static AVX2: Kernels = table::<lanes::Avx2>();
 #[cfg(target_arch = "x86_64")]
-static AVX512: Kernels = table::<lanes::Avx512>();
+static AVX512: Kernels = table::<lanes::Avx512<false>>();
+/// Where no weights of bf16 are multiplied, AVX-512's.
+#[cfg(target_arch = "x86_64")]
+static AVX512_BF16: Kernels = Kernels {
+    matmul_bf16: matmul::run_bf16::<lanes::Avx512<true>>,
+    spin_bf16: peak::bf16::<lanes::Avx512<true>>,
+    ..table::<lanes::Avx512<false>>()
+};
 #[cfg(target_arch = "aarch64")]
 static NEON: Kernels = table::<lanes::Neon<false>>();
 #[cfg(target_arch = "aarch64")]
@@ -88,6 +100,8 @@ impl Level {
             Level::Avx2 => &AVX2,
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => &AVX512,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Bf16 => &AVX512_BF16,
             #[cfg(target_arch = "aarch64")]
             Level::Neon => &NEON,
             #[cfg(target_arch = "aarch64")]

@@ -123,11 +123,20 @@ pub(crate) fn class_in_place(dtype: DType, k: usize) -> Class {
     if packed_type(dtype, k) == dtype { class(dtype) } else { Class::Generic }
 }
 
-/// The type that activations must have to be multiplied with rows of `k` weights of this type: [`DType::Q8A`] or [`DType::F32`].
+/// The type of activations that rows of `k` weights of this type are multiplied with on every level: [`DType::Q8A`] or [`DType::F32`].
 pub const fn activation_type(weights: DType, k: usize) -> DType {
     match class(packed_type(weights, k)) {
         Class::Integer => DType::Q8A,
         Class::Float | Class::Generic => DType::F32,
+    }
+}
+
+/// The type that a level does best with: [`activation_type`], or bf16 for weights of bf16 where it multiplies those faster.
+pub const fn fast_activation_type(bf16_dots: bool, weights: DType, k: usize) -> DType {
+    if bf16_dots && matches!(weights, DType::Bf16) && k >= MIN_QUANTIZED_K {
+        DType::Bf16
+    } else {
+        activation_type(weights, k)
     }
 }
 
@@ -375,9 +384,14 @@ impl PackedMatrix {
         pack_rows(self.source, self.dtype, self.k, src, dst);
     }
 
-    /// The type that activations must have to be multiplied with it.
+    /// The type of activations that every level multiplies it with at its best precision.
     pub fn activation_type(&self) -> DType {
         if self.class() == Class::Integer { DType::Q8A } else { DType::F32 }
+    }
+
+    /// Whether it is multiplied with activations of this type: of [`activation_type`](PackedMatrix::activation_type), and bf16 by bf16.
+    pub fn takes(&self, activation: DType) -> bool {
+        activation == self.activation_type() || (self.dtype == DType::Bf16 && activation == DType::Bf16)
     }
 
     pub(crate) fn row_bytes(&self) -> usize {

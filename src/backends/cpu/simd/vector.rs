@@ -551,7 +551,11 @@ impl Kernel for ConvertRow {
                     }
                 }
                 (DType::F32, DType::Bf16) => {
-                    for i in 0..self.n {
+                    let whole = self.n / LANES * LANES;
+                    for i in (0..whole).step_by(LANES) {
+                        s.store_bf16(out16.add(i), s.load(x32.add(i)));
+                    }
+                    for i in whole..self.n {
                         *out16.add(i) = bf16::from_f32(*x32.add(i)).to_bits();
                     }
                 }

@@ -1,11 +1,11 @@
 //! Sixteen lanes as one AVX-512 register.
 
-use super::{Kernel, Simd};
+use super::{Kernel, Simd, dot_bf16};
 use std::arch::x86_64::*;
 
-/// AVX-512 F, BW, VL, DQ and VNNI.
+/// AVX-512 F, BW, VL, DQ and VNNI; `BF16`: with the dot products of bf16 (AVX512_BF16).
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512(());
+pub(crate) struct Avx512<const BF16: bool>(());
 
 /// An intrinsic, or several.
 macro_rules! isa {
@@ -42,7 +42,7 @@ static TURN: [[[u16; 32]; 2]; 3] = {
 };
 
 // SAFETY: each method computes on 16 lanes what the trait says.
-unsafe impl Simd for Avx512 {
+unsafe impl<const BF16: bool> Simd for Avx512<BF16> {
     type F = __m512;
     type I = __m512i;
 
@@ -60,11 +60,17 @@ unsafe impl Simd for Avx512 {
     unsafe fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
         #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
         #[inline(never)]
-        unsafe fn inner<K: Kernel>(s: Avx512, kernel: K) -> K::Output {
+        unsafe fn plain<K: Kernel>(s: Avx512<false>, kernel: K) -> K::Output {
             // SAFETY: the caller's promise is the kernel's contract.
             unsafe { kernel.run(s) }
         }
-        isa!(inner(self, kernel))
+        #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
+        #[inline(never)]
+        unsafe fn bf16<K: Kernel>(s: Avx512<true>, kernel: K) -> K::Output {
+            // SAFETY: the caller's promise is the kernel's contract.
+            unsafe { kernel.run(s) }
+        }
+        if BF16 { isa!(bf16(Avx512(()), kernel)) } else { isa!(plain(Avx512(()), kernel)) }
     }
 
     #[inline(always)]
@@ -194,6 +200,18 @@ unsafe impl Simd for Avx512 {
         isa!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast())))))
     }
     #[inline(always)]
+    unsafe fn store_bf16(self, p: *mut u16, x: __m512) {
+        isa!({
+            let bits = _mm512_castps_si512(x);
+            // Half of the last place that stays, less one, and one more where that place is odd. Not a number stays one.
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+            let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x0040_0000));
+            let rounded = _mm512_mask_mov_epi32(rounded, _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x), quiet);
+            _mm256_storeu_si256(p.cast(), _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded)));
+        })
+    }
+    #[inline(always)]
     unsafe fn transpose_u16(self, rows: &[*const u8; 16], at: usize, out: *mut u16, stride: usize) {
         // Rows j and j + 8 in register j. Each stage turns a bit of the register's number, from the highest on, into the lowest bit of
         // the place, and a bit of the column into that bit of the register's number.
@@ -313,6 +331,20 @@ unsafe impl Simd for Avx512 {
     #[inline(always)]
     fn dot_pairs(self, acc: __m512i, a: __m512i, b: __m512i) -> __m512i {
         isa!(_mm512_dpwssd_epi32(acc, a, b))
+    }
+
+    #[inline(always)]
+    fn dot_bf16(self, acc: __m512, a: __m512i, b: __m512i) -> __m512 {
+        if BF16 {
+            // SAFETY: the processor has AVX512_BF16; the vectors of both types are the same 512 bits.
+            isa!(_mm512_dpbf16_ps(
+                acc,
+                std::mem::transmute::<__m512i, __m512bh>(a),
+                std::mem::transmute::<__m512i, __m512bh>(b)
+            ))
+        } else {
+            dot_bf16(self, acc, a, b)
+        }
     }
 
     #[inline(always)]

@@ -69,6 +69,14 @@ pub(crate) fn opaque(n: usize) -> usize {
     n
 }
 
+/// [`Simd::dot_bf16`] by two multiply-adds of f32.
+#[inline(always)]
+fn dot_bf16<S: Simd>(s: S, acc: S::F, a: S::I, b: S::I) -> S::F {
+    let upper = s.splat_i(0xffff_0000u32 as i32);
+    let sum = s.fma(s.from_bits(s.shl::<16>(a)), s.from_bits(s.shl::<16>(b)), acc);
+    s.fma(s.from_bits(s.and(a, upper)), s.from_bits(s.and(b, upper)), sum)
+}
+
 /// Sixteen lanes of one instruction set level. Floating-point operations round as IEEE says; `fma` is fused except on
 /// [`Portable`], where it rounds twice.
 ///
@@ -166,6 +174,20 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
         // SAFETY: 16 floats.
         unsafe { self.load(wide.as_ptr()) }
     }
+    /// Rounds to bfloat16, to nearest even.
+    /// # Safety
+    /// 32 bytes are writable at `p`.
+    #[inline(always)]
+    unsafe fn store_bf16(self, p: *mut u16, x: Self::F) {
+        let mut wide = [0f32; LANES];
+        // SAFETY: 16 floats; i < 16.
+        unsafe {
+            self.store(wide.as_mut_ptr(), x);
+            for (i, x) in wide.into_iter().enumerate() {
+                p.add(i).write_unaligned(half::bf16::from_f32(x).to_bits());
+            }
+        }
+    }
     /// Sixteen rows of 16 two-byte elements, from byte `at` of each, transposed: element `i` of row `r` goes to `out[i·stride + r]`.
     /// # Safety
     /// 32 bytes are readable at each row's byte `at`, and 16 elements writable at each `out + i·stride`.
@@ -255,6 +277,13 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
             }
             self.load_bytes(sums.as_ptr().cast())
         }
+    }
+
+    /// Per lane: `acc` + the two products of the bf16 halves of `a` and `b`, added one after the other in either order; numbers that are
+    /// subnormal may count as zero.
+    #[inline(always)]
+    fn dot_bf16(self, acc: Self::F, a: Self::I, b: Self::I) -> Self::F {
+        dot_bf16(self, acc, a, b)
     }
 
     /// The accumulator that [`Simd::dot`] starts from, for unsigned weights of `BITS` bits whose zero is `2^(BITS−1)`.

@@ -13,7 +13,9 @@ fn on_every_level<K: Kernel<Output = ()> + Copy>(kernel: K) {
                 #[cfg(target_arch = "x86_64")]
                 Level::Avx2 => Avx2::assume().vectorize(kernel),
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx512 => Avx512::assume().vectorize(kernel),
+                Level::Avx512 => Avx512::<false>::assume().vectorize(kernel),
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx512Bf16 => Avx512::<true>::assume().vectorize(kernel),
                 #[cfg(target_arch = "aarch64")]
                 Level::Neon => Neon::<false>::assume().vectorize(kernel),
                 #[cfg(target_arch = "aarch64")]
@@ -338,4 +340,51 @@ impl Kernel for Dots {
 #[test]
 fn dot_products_are_exact_at_their_extremes() {
     on_every_level(Dots);
+}
+
+#[derive(Clone, Copy)]
+struct DotBf16;
+
+impl Kernel for DotBf16 {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self, s: S) {
+        let mut state = 1u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            // Numbers of 8 bits around 1.
+            half::bf16::from_f32((state >> 8) as f32 / (1u32 << 23) as f32 - 1.0)
+        };
+        let (a, b): ([half::bf16; 32], [half::bf16; 32]) =
+            (std::array::from_fn(|_| next()), std::array::from_fn(|_| next()));
+        let acc: [f32; 16] = std::array::from_fn(|i| i as f32 * 0.3 - 2.0);
+        // SAFETY: 64 bytes each.
+        let sums = unsafe {
+            floats(s, s.dot_bf16(load(s, &acc), s.load_bytes(a.as_ptr().cast()), s.load_bytes(b.as_ptr().cast())))
+        };
+        for i in 0..16 {
+            let product = |j: usize| f64::from(a[j].to_f32()) * f64::from(b[j].to_f32());
+            let terms = [f64::from(acc[i]), product(2 * i), product(2 * i + 1)];
+            let (want, size) = (terms.iter().sum::<f64>(), terms.iter().map(|t| t.abs()).sum::<f64>());
+            assert!(
+                (f64::from(sums[i]) - want).abs() <= size * 2f64.powi(-22),
+                "lane {i}: {} instead of {want}",
+                sums[i]
+            );
+        }
+        let mut special = a;
+        special[4] = half::bf16::INFINITY;
+        special[7] = half::bf16::NAN;
+        // SAFETY: 64 bytes each.
+        let sums = unsafe {
+            floats(s, s.dot_bf16(load(s, &acc), s.load_bytes(special.as_ptr().cast()), s.load_bytes(b.as_ptr().cast())))
+        };
+        assert!(sums[2].is_infinite() && sums[3].is_nan() && sums[4].is_finite(), "{sums:?}");
+    }
+}
+
+#[test]
+fn dot_products_of_bf16() {
+    on_every_level(DotBf16);
 }

@@ -7,8 +7,10 @@
 //!
 //! **Error.** For integer types, against the exact product of the dequantized weights with the quantized activations: the
 //! integer part is exact, and each block adds at most 3 roundings, so the error is at most `(K/32 + 3)·2^-24·Σ|terms|`, a term
-//! being a block's share (its minimum's share apart). For float types it is `(K/32 + 33)·2^-24·Σ|w·x|`.
+//! being a block's share (its minimum's share apart). For float types it is `(K/32 + 33)·2^-24·Σ|w·x|`, with the activations that the
+//! kernels are given: f32, or for weights of bf16 also bf16.
 
+mod bf16;
 mod codebook;
 mod floats;
 mod formats;
@@ -37,6 +39,8 @@ const FEW_TOKENS: usize = 8;
 pub(crate) struct Args {
     pub dtype: DType,
     pub class: Class,
+    /// The activations' type.
+    pub activation: DType,
     /// The first packed byte of the matrix.
     pub weights: *const u8,
     pub rows: usize,
@@ -94,13 +98,14 @@ fn packing_bytes(dtype: DType, k: usize) -> usize {
 
 /// `out[t·out_stride + n] = Σ_k W[n, k]·x[t, k]` for the rows `n` of `panels` and `t` in `0..tokens`.
 ///
-/// `x` points to rows of [`PackedMatrix::activation_type`], `x_row_bytes` apart. Nothing is allocated.
+/// `x` points to rows of `activation`, a type that the matrix is multiplied with ([`PackedMatrix::takes`]), `x_row_bytes` apart. Nothing
+/// is allocated.
 ///
 /// # Panics
-/// If the scratch is too short or not aligned to 64 bytes, or `panels` is beyond the matrix: before anything is written.
+/// If the matrix does not take such activations, the scratch is too short or not aligned to 64 bytes, or `panels` is beyond the matrix: before anything is written.
 ///
 /// # Safety
-/// - `x`: `tokens` rows of `k` activations are readable and aligned for their type (f32; any alignment for Q8A).
+/// - `x`: `tokens` rows of `k` activations are readable and aligned for their type (any alignment for Q8A).
 /// - `out`: for each token, the floats of the panels' rows ([`PackedMatrix::rows_of`]) are writable, and no other thread touches
 ///   them meanwhile; they do not overlap `x` or the scratch.
 #[allow(clippy::too_many_arguments)]
@@ -108,6 +113,7 @@ pub unsafe fn matmul(
     level: Level,
     w: &PackedMatrix,
     x: *const u8,
+    activation: DType,
     x_row_bytes: usize,
     tokens: usize,
     panels: Range<usize>,
@@ -116,6 +122,7 @@ pub unsafe fn matmul(
     scratch: &mut [u8],
 ) {
     assert!(panels.start <= panels.end && panels.end <= w.panels(), "panels {panels:?} of {}", w.panels());
+    assert!(w.takes(activation), "{} times {activation}", w.dtype());
     let in_place = w.is_in_place();
     let needed = if in_place { rows_scratch_bytes(w.dtype(), w.k()) } else { scratch_bytes(w.dtype(), w.k()) };
     assert!(scratch.len() >= needed, "matmul scratch: {} bytes", scratch.len());
@@ -126,6 +133,7 @@ pub unsafe fn matmul(
     let args = Args {
         dtype: w.dtype(),
         class: w.class(),
+        activation,
         weights: w.as_ptr(),
         rows: w.rows(),
         k: w.k(),
@@ -145,8 +153,14 @@ pub unsafe fn matmul(
         if in_place && args.class != Class::Generic {
             return packing(level, w, &args);
         }
-        (level.kernels().matmul)(&args)
+        (kernel(level, &args))(&args)
     }
+}
+
+/// The level's kernel for these types.
+fn kernel(level: Level, args: &Args) -> unsafe fn(&Args) {
+    let kernels = level.kernels();
+    if args.activation == DType::Bf16 { kernels.matmul_bf16 } else { kernels.matmul }
 }
 
 /// Products with rows in a file: packed into the beginning of the scratch, some panels at a time, and multiplied there.
@@ -164,7 +178,7 @@ unsafe fn packing(level: Level, w: &PackedMatrix, args: &Args) {
         // sees a matrix of the rows from panel `first` on, which are as many panels as are packed or more.
         unsafe {
             w.pack_into(first..first + count, std::slice::from_raw_parts_mut(args.scratch, count * panel));
-            (level.kernels().matmul)(&Args {
+            (kernel(level, args))(&Args {
                 weights: args.scratch,
                 rows: args.rows - first * PANEL_ROWS,
                 from: 0,
@@ -192,6 +206,13 @@ pub(crate) unsafe fn run<S: Simd>(args: &Args) {
             Class::Generic => floats::run_generic(s, args),
         }
     }
+}
+
+/// # Safety
+/// The contract of [`matmul`] for weights and activations of bf16; the level of `S` is available.
+pub(crate) unsafe fn run_bf16<S: Simd>(args: &Args) {
+    // SAFETY: the caller's promises.
+    unsafe { bf16::run(S::assume(), args) }
 }
 
 /// Groups of tokens that kernels are instantiated for, largest first, up to `max`.

@@ -5,7 +5,7 @@ use super::super::memory::AlignedBuf;
 use super::super::packed::{activation_type, is_supported};
 use super::*;
 use crate::backends::WeightSource;
-use crate::tensor::quant::dequantize_row;
+use crate::tensor::quant::{dequantize_row, quantize_row};
 use std::sync::Arc;
 
 /// A reproducible generator of test numbers.
@@ -66,13 +66,20 @@ struct Case {
     w: Vec<f32>,
     /// Activation rows as the kernels take them, and what they stand for.
     x: Vec<u8>,
+    activation: DType,
     x_values: Vec<f32>,
     x_row_bytes: usize,
     tokens: usize,
 }
 
 impl Case {
+    /// With the activations that every level takes.
     fn new(dtype: DType, rows: usize, k: usize, tokens: usize) -> Case {
+        Case::of((dtype, activation_type(dtype, k)), rows, k, tokens)
+    }
+
+    /// Weights and activations of these types.
+    fn of((dtype, activation): (DType, DType), rows: usize, k: usize, tokens: usize) -> Case {
         let mut random = Random(rows as u64 * 7919 + k as u64);
         let bytes = weights(dtype, rows, k, &mut random);
         let mut w = vec![0f32; rows * k];
@@ -81,15 +88,15 @@ impl Case {
         }
         let floats: Vec<f32> = (0..tokens * k).map(|_| random.float() * 2.0).collect();
         let (mut x, mut x_values) = (bytemuck::cast_slice(&floats).to_vec(), floats.clone());
-        if activation_type(dtype, k) == DType::Q8A {
-            x = vec![0; tokens * DType::Q8A.row_bytes(k).unwrap()];
-            quantize_q8a(Level::best(), &floats, &mut x);
-            dequantize_row(DType::Q8A, &x, &mut x_values).unwrap();
+        let x_row_bytes = activation.row_bytes(k).unwrap();
+        if activation != DType::F32 {
+            x = vec![0; tokens * x_row_bytes];
+            quantize_row(activation, &floats, &mut x).unwrap();
+            dequantize_row(activation, &x, &mut x_values).unwrap();
         }
-        let x_row_bytes = activation_type(dtype, k).row_bytes(k).unwrap();
         let matrix = PackedMatrix::pack(dtype, rows, k, &bytes).unwrap();
         let rows = PackedMatrix::in_place(dtype, rows, k, Arc::new(File(bytes)), "w").unwrap();
-        Case { matrix, rows, w, x, x_values, x_row_bytes, tokens }
+        Case { matrix, rows, w, x, activation, x_values, x_row_bytes, tokens }
     }
 
     /// Tokens `t .. t + n` on a level; outputs of a token are `rows + 3` apart and what is between is checked to stay as it is.
@@ -122,7 +129,7 @@ impl Case {
         // SAFETY: n tokens follow at x; `out` has a row of `stride` for each.
         unsafe {
             let (x, out, scratch) = (x.as_ptr(), out.as_mut_ptr(), scratch.as_mut_slice());
-            matmul(level, matrix, x, self.x_row_bytes, n, panels.clone(), out, stride, scratch);
+            matmul(level, matrix, x, self.activation, self.x_row_bytes, n, panels.clone(), out, stride, scratch);
         }
         let rows = self.matrix.rows_of(panels);
         for row in out.chunks(stride) {
@@ -142,8 +149,7 @@ impl Case {
         let product = |(w, x): (&f32, &f32)| f64::from(*w) * f64::from(*x);
         let sum: f64 = w.iter().zip(x).map(product).sum();
         let size: f64 = w.iter().zip(x).map(|p| product(p).abs()).sum();
-        let roundings =
-            (k / 32) as f64 + if activation_type(self.matrix.dtype(), k) == DType::Q8A { 6.0 } else { 33.0 };
+        let roundings = (k / 32) as f64 + if self.activation == DType::Q8A { 6.0 } else { 33.0 };
         // A block's dot product and its minimum may cancel: their sizes are bounded by those of weights without it.
         let cancel = if matches!(self.matrix.dtype(), DType::Q2K | DType::Q4K | DType::Q5K | DType::Q4_1 | DType::Q5_1)
         {
@@ -155,15 +161,25 @@ impl Case {
     }
 }
 
+/// Weights and activations in rows of `k`: what every level takes, and bf16 times bf16.
+fn kinds(k: usize) -> impl Iterator<Item = (DType, DType)> {
+    types().map(move |t| (t, activation_type(t, k))).chain([(DType::Bf16, DType::Bf16)])
+}
+
+/// The same of floats.
+const FLOATS: [(DType, DType); 4] =
+    [(DType::F32, DType::F32), (DType::F16, DType::F32), (DType::Bf16, DType::F32), (DType::Bf16, DType::Bf16)];
+
 fn types() -> impl Iterator<Item = DType> {
     DType::ALL.iter().copied().filter(|&t| is_supported(t))
 }
 
 #[test]
 fn products_are_within_the_stated_bound_on_every_level() {
-    for dtype in types() {
+    for (dtype, at_1024) in kinds(1024) {
         for (rows, k) in [(16, dtype.block_len().max(32)), (37, 768), (3, 1280)] {
-            let case = Case::new(dtype, rows, k, 11);
+            let activation = if at_1024 == DType::Q8A { activation_type(dtype, k) } else { at_1024 };
+            let case = Case::of((dtype, activation), rows, k, 11);
             for level in Level::available() {
                 let got = case.all(level, 0, case.tokens);
                 for (i, &got) in got.iter().enumerate() {
@@ -182,13 +198,16 @@ fn products_are_within_the_stated_bound_on_every_level() {
 
 #[test]
 fn odd_lengths_of_float_rows() {
-    for dtype in [DType::F32, DType::F16, DType::Bf16] {
+    for kind @ (dtype, activation) in FLOATS {
         for k in [1, 2, 7, 31, 33, 63, 129, 161] {
-            let case = Case::new(dtype, 17, k, 9);
+            let case = Case::of(kind, 17, k, 9);
             for level in Level::available() {
                 for (i, &got) in case.all(level, 0, 9).iter().enumerate() {
                     let (want, bound) = case.expected(i / 17, i % 17);
-                    assert!((f64::from(got) - want).abs() <= bound, "{dtype} k {k} {level}: {got} {want}");
+                    assert!(
+                        (f64::from(got) - want).abs() <= bound,
+                        "{dtype} × {activation} k {k} {level}: {got} {want}"
+                    );
                 }
             }
         }
@@ -227,14 +246,17 @@ fn groups_that_rows_fill_in_part() {
 
 #[test]
 fn a_token_gets_the_same_bits_alone_and_among_others() {
-    for dtype in types() {
+    for kind @ (dtype, activation) in kinds(768) {
         let (rows, k) = (35, 768);
-        let case = Case::new(dtype, rows, k, 33);
+        let case = Case::of(kind, rows, k, 33);
         for level in Level::available() {
             let alone: Vec<f32> = (0..33).flat_map(|t| case.all(level, t, 1)).collect();
             for n in [1, 2, 3, 7, 8, 9, 33] {
                 let got = case.all(level, 0, n);
-                assert!(got.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits()), "{dtype} {level} {n} tokens");
+                assert!(
+                    got.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits()),
+                    "{dtype} × {activation} {level} {n} tokens"
+                );
             }
         }
     }
@@ -243,15 +265,16 @@ fn a_token_gets_the_same_bits_alone_and_among_others() {
 /// More tokens than pass two panels at a time.
 #[test]
 fn a_token_gets_the_same_bits_among_hundreds() {
-    for dtype in [DType::F32, DType::F16, DType::Bf16] {
+    for kind @ (dtype, activation) in FLOATS {
         let (rows, k, tokens) = (35, 577, 259);
-        let case = Case::new(dtype, rows, k, tokens);
+        let case = Case::of(kind, rows, k, tokens);
         for level in Level::available() {
             let got = case.all(level, 0, tokens);
             for t in [0, 5, 124, 125, 126, 127, 131, 251, 252, 253, 258] {
                 let alone = case.all(level, t, 1);
                 let among = &got[t * rows..(t + 1) * rows];
-                assert!(among.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits()), "{dtype} {level} token {t}");
+                let same = among.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(same, "{dtype} × {activation} {level} token {t}");
             }
         }
     }
@@ -259,14 +282,16 @@ fn a_token_gets_the_same_bits_among_hundreds() {
 
 #[test]
 fn panel_ranges_do_not_change_results() {
-    for dtype in [DType::Q4_0, DType::Q6K, DType::F16, DType::Q2K, DType::Iq3S, DType::Mxfp6E2m3] {
-        let case = Case::new(dtype, 70, 512, 12);
+    let types = [DType::Q4_0, DType::Q6K, DType::F16, DType::Q2K, DType::Iq3S, DType::Mxfp6E2m3];
+    let kinds = types.map(|t| (t, activation_type(t, 512)));
+    for kind @ (dtype, activation) in kinds.into_iter().chain([(DType::Bf16, DType::Bf16)]) {
+        let case = Case::of(kind, 70, 512, 12);
         for level in Level::available() {
             let whole = case.all(level, 0, 12);
             for (panels, columns) in [(0..2, 0..32), (2..5, 32..70), (3..3, 48..48), (4..5, 64..70)] {
                 let part = case.run(level, 0, 12, panels);
                 let want: Vec<f32> = whole.chunks(70).flat_map(|row| row[columns.clone()].to_vec()).collect();
-                assert_eq!(part, want, "{dtype} {level}");
+                assert_eq!(part, want, "{dtype} × {activation} {level}");
             }
         }
     }
@@ -274,9 +299,10 @@ fn panel_ranges_do_not_change_results() {
 
 #[test]
 fn rows_in_a_file_give_the_bits_of_packed_ones() {
-    for dtype in types() {
+    for (dtype, at_1024) in kinds(1024) {
         for (rows, k) in [(19, dtype.block_len().max(32)), (37, 768), (1, 1280), (163, 1024)] {
-            let case = Case::new(dtype, rows, k, 33);
+            let activation = if at_1024 == DType::Q8A { activation_type(dtype, k) } else { at_1024 };
+            let case = Case::of((dtype, activation), rows, k, 33);
             assert_eq!(case.rows.activation_type(), case.matrix.activation_type(), "{dtype} {k}");
             let panels = case.matrix.panels();
             for level in Level::available() {
@@ -311,7 +337,8 @@ fn extreme_weights_and_activations_do_not_overflow() {
                 quantize_q8a(Level::best(), &x, &mut q);
                 let matrix = PackedMatrix::pack(dtype, rows, k, &bytes).unwrap();
                 let rows = PackedMatrix::in_place(dtype, rows, k, Arc::new(File(bytes.clone())), "w").unwrap();
-                let case = Case { matrix, rows, w: w.clone(), x_values: x, x_row_bytes: q.len(), x: q, tokens: 1 };
+                let (w, activation, x_row_bytes) = (w.clone(), DType::Q8A, q.len());
+                let case = Case { matrix, rows, w, activation, x_values: x, x_row_bytes, x: q, tokens: 1 };
                 for level in Level::available() {
                     for (row, &got) in case.all(level, 0, 1).iter().enumerate() {
                         let (want, bound) = case.expected(0, row);

@@ -193,9 +193,9 @@ pub(crate) fn prepare(step: &Step, packed: &[Option<&PackedMatrix>]) -> Result<E
     // A weight with its activations: operands `w` and `x`, rounded to `activation` on the way in.
     let weight = |w: usize, x: usize, activation: DType| -> Result<*const PackedMatrix, String> {
         let packed = packed.get(w).copied().flatten().ok_or("its weight was not packed")?;
-        let wanted = packed.activation_type();
         let found = if activation == DType::F32 { step.operands[x].ty.dtype } else { activation };
-        if found != wanted {
+        if !packed.takes(found) {
+            let wanted = packed.activation_type();
             return Err(format!("weights of {} multiply {wanted} activations, not {found}", packed.dtype()));
         }
         Ok(packed)

@@ -4,8 +4,8 @@
 //! Activations that are still f32 are rounded by every thread into its own scratch: for a single token that takes less time
 //! than the barrier after a step of its own.
 
+use super::quantize::round;
 use super::{Extra, View, Worker, elementwise};
-use crate::backends::cpu::simd::activations::quantize_q8a;
 use crate::backends::cpu::simd::matmul::{self, matmul};
 use crate::backends::cpu::simd::packed::PackedMatrix;
 use crate::backends::cpu::simd::vector::{self, Binary, Norm};
@@ -64,6 +64,7 @@ pub(super) fn glu_scratch_bytes(op: &GluQMatmul, step: &Step, bounds: &Bounds, r
 #[derive(Clone, Copy)]
 struct Activations {
     ptr: *const u8,
+    dtype: DType,
     row_bytes: usize,
     tokens: usize,
 }
@@ -90,26 +91,27 @@ unsafe fn activations<'a>(
             unsafe { vector::norm(worker_level, Norm::Rms { eps }, from, weight, std::ptr::null(), base.add(t * k), k) }
         }
         if activation == DType::F32 {
-            return (Activations { ptr: normed.as_ptr(), row_bytes: 4 * k, tokens }, rest);
+            return (Activations { ptr: normed.as_ptr(), dtype: activation, row_bytes: 4 * k, tokens }, rest);
         }
         let row_bytes = activation.row_bytes(k).unwrap_or(0);
         let (rounded, rest) = rest.split_at_mut((row_bytes * tokens).next_multiple_of(64));
         for (t, row) in rounded.chunks_exact_mut(row_bytes.max(1)).take(tokens).enumerate() {
             // SAFETY: row t of what was just normalised.
-            quantize_q8a(worker_level, unsafe { std::slice::from_raw_parts(base.add(t * k), k) }, row);
+            round(worker_level, activation, unsafe { std::slice::from_raw_parts(base.add(t * k), k) }, row);
         }
-        return (Activations { ptr: rounded.as_ptr(), row_bytes, tokens }, rest);
+        return (Activations { ptr: rounded.as_ptr(), dtype: activation, row_bytes, tokens }, rest);
     }
     if activation == DType::F32 {
-        return (Activations { ptr: x.ptr.as_ptr(), row_bytes: x.dtype.row_bytes(k).unwrap_or(0), tokens }, scratch);
+        let row_bytes = x.dtype.row_bytes(k).unwrap_or(0);
+        return (Activations { ptr: x.ptr.as_ptr(), dtype: x.dtype, row_bytes, tokens }, scratch);
     }
     let row_bytes = activation.row_bytes(k).unwrap_or(0);
     let (rounded, rest) = scratch.split_at_mut((row_bytes * tokens).next_multiple_of(64));
     for (t, row) in rounded.chunks_exact_mut(row_bytes.max(1)).take(tokens).enumerate() {
         // SAFETY: row t of x is not written during the step.
-        quantize_q8a(worker_level, unsafe { x.f32_row(t) }, row);
+        round(worker_level, activation, unsafe { x.f32_row(t) }, row);
     }
-    (Activations { ptr: rounded.as_ptr(), row_bytes, tokens }, rest)
+    (Activations { ptr: rounded.as_ptr(), dtype: activation, row_bytes, tokens }, rest)
 }
 
 /// # Safety
@@ -184,9 +186,9 @@ pub(super) unsafe fn run_glu(op: &GluQMatmul, extra: &Extra, x: &[View], out: &V
         // for every token at the stride of the panels' rows; its first row is rows.start.
         unsafe {
             product(level, gate, activations, panels.clone(), out, scratch);
-            let Activations { ptr, row_bytes, tokens } = activations;
+            let Activations { ptr, dtype, row_bytes, tokens } = activations;
             let base = up_values.wrapping_sub(rows.start);
-            matmul(level, up, ptr, row_bytes, tokens, panels.clone(), base, rows.len(), scratch);
+            matmul(level, up, ptr, dtype, row_bytes, tokens, panels.clone(), base, rows.len(), scratch);
             for t in 0..tokens {
                 let out_row = (out.ptr.as_mut_ptr() as *mut f32).add(t * stride + rows.start);
                 combine(op.act, level, out_row, up_values.add(t * rows.len()), rows.len());
@@ -229,7 +231,7 @@ unsafe fn product(
 ) {
     let result = out.ptr.as_mut_ptr() as *mut f32;
     // SAFETY: x and out are contiguous with as many rows.
-    unsafe { matmul(level, packed, x.ptr, x.row_bytes, x.tokens, panels, result, out.ne[0], scratch) }
+    unsafe { matmul(level, packed, x.ptr, x.dtype, x.row_bytes, x.tokens, panels, result, out.ne[0], scratch) }
 }
 
 /// Applies an activation function to this thread's outputs.

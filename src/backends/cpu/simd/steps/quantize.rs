@@ -1,6 +1,6 @@
 //! `quantize`: activations as int8 blocks for the integer kernels, or as halves.
 
-use super::{View, Worker};
+use super::{Level, View, Worker};
 use crate::backends::cpu::simd::activations::quantize_q8a;
 use crate::backends::cpu::simd::vector;
 use crate::tensor::DType;
@@ -28,21 +28,19 @@ pub(super) unsafe fn run(x: &View, out: &View, worker: &Worker<'_>) {
             )
         };
         debug_assert!(blocks.end * block_bytes <= row_bytes);
-        let src = &src[blocks.start * block..blocks.end * block];
-        if out.dtype == DType::Q8A {
-            quantize_q8a(worker.level, src, dst);
-        } else {
-            // SAFETY: as many halves as floats.
-            unsafe {
-                vector::convert(
-                    worker.level,
-                    DType::F32,
-                    out.dtype,
-                    src.as_ptr() as *const u8,
-                    dst.as_mut_ptr(),
-                    src.len(),
-                );
-            }
-        }
+        round(worker.level, out.dtype, &src[blocks.start * block..blocks.end * block], dst);
     }
+}
+
+/// Rounds to int8 blocks or to halves.
+///
+/// # Panics
+/// If the lengths do not fit.
+pub(super) fn round(level: Level, to: DType, x: &[f32], out: &mut [u8]) {
+    if to == DType::Q8A {
+        return quantize_q8a(level, x, out);
+    }
+    assert!(Some(out.len()) == to.row_bytes(x.len()), "{} bytes of {to} for {} elements", out.len(), x.len());
+    // SAFETY: as many halves as floats.
+    unsafe { vector::convert(level, DType::F32, to, x.as_ptr() as *const u8, out.as_mut_ptr(), x.len()) }
 }
