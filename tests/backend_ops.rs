@@ -243,6 +243,22 @@ fn qmatmul_is_bit_identical_for_any_number_of_tokens_and_threads() {
     }
 }
 
+/// Many threads also divide the tokens.
+#[test]
+fn products_of_many_tokens_are_bit_identical_for_any_number_of_threads() {
+    let product = |c: &Case| matches!(c.op, Op::QMatmul(_) | Op::QMatmulGroup(_) | Op::GluQMatmul(_));
+    for mut case in Op::all_cases().into_iter().filter(product) {
+        case.bounds.t = 200;
+        let built = build(&case);
+        let alone = run(&CpuBackend::new(1).unwrap(), &built, true).unwrap();
+        for threads in [2, 3, 6] {
+            let found = run(&CpuBackend::new(threads).unwrap(), &built, true).unwrap();
+            let same = |(a, b): (&Vec<f32>, &Vec<f32>)| a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits());
+            assert!(alone.iter().zip(&found).all(same), "{threads} threads: {:?}, {:?}", case.op, case.operands);
+        }
+    }
+}
+
 /// Nor may attention's, whether threads take heads or share the cache of one.
 #[test]
 fn attention_is_bit_identical_for_any_number_of_threads() {

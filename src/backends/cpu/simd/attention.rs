@@ -107,10 +107,13 @@ impl AttentionArgs {
         self.units() * filled.div_ceil(PARTITION)
     }
 
-    /// The KV head and tokens of a unit.
+    /// The KV head and tokens of a unit. The first tokens, which see the least where attention is causal, and the last are neighbours, so that
+    /// ranges of units are equally much work.
     fn unit(&self, unit: usize) -> (usize, Range<usize>) {
         let blocks = self.tokens.div_ceil(self.unit_tokens());
-        let first = unit % blocks * self.unit_tokens();
+        let place = unit % blocks;
+        let block = if place.is_multiple_of(2) { place / 2 } else { blocks - 1 - place / 2 };
+        let first = block * self.unit_tokens();
         (unit / blocks, first..(first + self.unit_tokens()).min(self.tokens))
     }
 

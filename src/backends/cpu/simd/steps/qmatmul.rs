@@ -69,6 +69,43 @@ struct Activations {
     tokens: usize,
 }
 
+impl Activations {
+    /// Those of some tokens.
+    fn of(self, tokens: &Range<usize>) -> Activations {
+        let ptr = self.ptr.wrapping_add(tokens.start * self.row_bytes);
+        Activations { ptr, tokens: tokens.len(), ..self }
+    }
+}
+
+/// What a thread computes of a product: some panels of the weights, for some tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Share {
+    panels: Range<usize>,
+    tokens: Range<usize>,
+}
+
+/// Fewer tokens than this for each thread are not worth unpacking weights for once more.
+const SHARED_TOKENS: usize = 64;
+
+impl Share {
+    fn of(worker: &Worker<'_>, panels: usize, tokens: usize) -> Share {
+        Share::of_parts(worker.tid, worker.threads, panels, tokens)
+    }
+
+    /// Threads take panels; where these leave some threads with more than others, groups of threads also divide the tokens, as long as that
+    /// makes the largest share smaller.
+    fn of_parts(tid: usize, threads: usize, panels: usize, tokens: usize) -> Share {
+        let size = |groups: usize| panels.div_ceil(threads / groups) * tokens.div_ceil(groups);
+        let possible = |&groups: &usize| threads.is_multiple_of(groups) && tokens >= groups * SHARED_TOKENS;
+        let groups = (2..=threads).filter(possible).fold(1, |best, g| if size(g) < size(best) { g } else { best });
+        let each = threads / groups;
+        Share {
+            panels: super::packed::share(panels, tid % each, each),
+            tokens: super::packed::share(tokens, tid / each, groups),
+        }
+    }
+}
+
 /// The activations, normalised and rounded into the beginning of the scratch if they are to be; and the rest of the scratch.
 ///
 /// # Safety
@@ -120,23 +157,24 @@ pub(super) unsafe fn run(op: &QMatmul, extra: &Extra, x: &[View], out: &View, wo
     let Extra::Packed(packed) = extra else { return };
     // SAFETY: the program keeps its weights alive.
     let packed = unsafe { &**packed };
-    let panels = worker.share(packed.panels());
+    let share = Share::of(worker, packed.panels(), x[1].rows());
     let norm = x.last().filter(|_| op.norm_eps > 0.0).map(|w| (op.norm_eps, w));
     // SAFETY: passed on.
     let (activations, scratch) = unsafe { activations(op.activation, &x[1], norm, worker.level, worker.scratch) };
-    // SAFETY: passed on; the panels' rows of the result are this thread's.
-    unsafe { product(worker.level, packed, activations, panels.clone(), out, scratch) };
-    let (rows, terms) = (packed.rows_of(panels), &x[2..][..op.bias as usize + op.residual as usize]);
+    // SAFETY: passed on; the share of the result is this thread's.
+    unsafe { product(worker.level, packed, activations, &share, out, scratch) };
+    let (tokens, rows) = (share.tokens, packed.rows_of(share.panels));
+    let terms = &x[2..][..op.bias as usize + op.residual as usize];
     // SAFETY: passed on, to each.
     unsafe {
         if op.bias {
-            add_term(worker.level, rows.clone(), &terms[0], true, out);
+            add_term(worker.level, tokens.clone(), rows.clone(), &terms[0], true, out);
         }
         if let Some(act) = op.act {
-            activate(worker.level, rows.clone(), act, out);
+            activate(worker.level, tokens.clone(), rows.clone(), act, out);
         }
         if op.residual {
-            add_term(worker.level, rows, &terms[terms.len() - 1], false, out);
+            add_term(worker.level, tokens, rows, &terms[terms.len() - 1], false, out);
         }
     }
 }
@@ -148,15 +186,23 @@ pub(super) unsafe fn run_group(op: &QMatmulGroup, extra: &Extra, x: &[View], out
     let norm = x.last().filter(|_| op.norm_eps > 0.0).map(|w| (op.norm_eps, w));
     // SAFETY: passed on.
     let (activations, scratch) = unsafe { activations(op.activation, &x[0], norm, worker.level, worker.scratch) };
+    // SAFETY: the program keeps its weights alive.
+    let panels = |packed: &*const PackedMatrix| unsafe { (**packed).panels() };
+    // The panels of all matrices are dealt out as if they were one's.
+    let all = Share::of_parts(worker.tid, worker.threads, list.iter().map(panels).sum(), activations.tokens);
+    let mut before = 0;
     for (i, (packed, out)) in list.iter().zip(out).enumerate() {
         // SAFETY: the program keeps its weights alive.
         let packed = unsafe { &**packed };
-        let panels = super::packed::share(packed.panels(), worker.tid, worker.threads);
-        // SAFETY: passed on; the panels' rows of each result are this thread's.
+        let within = |panel: usize| panel.clamp(before, before + packed.panels()) - before;
+        let share = Share { panels: within(all.panels.start)..within(all.panels.end), tokens: all.tokens.clone() };
+        before += packed.panels();
+        // SAFETY: passed on; the share of each result is this thread's.
         unsafe {
-            product(worker.level, packed, activations, panels.clone(), out, scratch);
+            product(worker.level, packed, activations, &share, out, scratch);
             if op.bias {
-                add_term(worker.level, packed.rows_of(panels), &x[1 + op.weights + i], true, out);
+                let (tokens, rows) = (share.tokens, packed.rows_of(share.panels));
+                add_term(worker.level, tokens, rows, &x[1 + op.weights + i], true, out);
             }
         }
     }
@@ -169,29 +215,31 @@ pub(super) unsafe fn run_glu(op: &GluQMatmul, extra: &Extra, x: &[View], out: &V
     let [gate, up] = list[..] else { return };
     // SAFETY: the program keeps its weights alive.
     let (gate, up) = unsafe { (&*gate, &*up) };
-    let share = worker.share(gate.panels());
+    let share = Share::of(worker, gate.panels(), x[0].rows());
     let level = worker.level;
     let norm = x.last().filter(|_| op.norm_eps > 0.0).map(|w| (op.norm_eps, w));
     // SAFETY: passed on.
     let (activations, scratch) = unsafe { activations(op.activation, &x[0], norm, level, worker.scratch) };
-    let group = glu_panels(activations.tokens).min(gate.panels());
-    let (up_bytes, scratch) = scratch.split_at_mut((64 * activations.tokens * group).next_multiple_of(64));
+    let mine = activations.of(&share.tokens);
+    let group = glu_panels(mine.tokens).min(gate.panels());
+    let (up_bytes, scratch) = scratch.split_at_mut((64 * mine.tokens * group).next_multiple_of(64));
     let up_values = up_bytes.as_mut_ptr() as *mut f32;
     let stride = out.ne[0];
-    let mut from = share.start;
-    while from < share.end {
-        let panels = from..(from + group).min(share.end);
+    let mut from = share.panels.start;
+    while from < share.panels.end {
+        let panels = from..(from + group).min(share.panels.end);
         let rows = gate.rows_of(panels.clone());
-        // SAFETY: the panels' rows of the result are this thread's, and so is the scratch, which holds the panels' rows of `up`
-        // for every token at the stride of the panels' rows; its first row is rows.start.
+        // SAFETY: the share of the result is this thread's, and so is the scratch, which holds the panels' rows of `up`
+        // for each of its tokens at the stride of the panels' rows; its first row is rows.start.
         unsafe {
-            product(level, gate, activations, panels.clone(), out, scratch);
-            let Activations { ptr, dtype, row_bytes, tokens } = activations;
+            let share = Share { panels: panels.clone(), tokens: share.tokens.clone() };
+            product(level, gate, activations, &share, out, scratch);
+            let Activations { ptr, dtype, row_bytes, tokens } = mine;
             let base = up_values.wrapping_sub(rows.start);
             matmul(level, up, ptr, dtype, row_bytes, tokens, panels.clone(), base, rows.len(), scratch);
-            for t in 0..tokens {
+            for (i, t) in share.tokens.enumerate() {
                 let out_row = (out.ptr.as_mut_ptr() as *mut f32).add(t * stride + rows.start);
-                combine(op.act, level, out_row, up_values.add(t * rows.len()), rows.len());
+                combine(op.act, level, out_row, up_values.add(i * rows.len()), rows.len());
             }
         }
         from = panels.end;
@@ -220,26 +268,29 @@ unsafe fn combine(act: Activation, level: super::Level, gate: *mut f32, up: *con
 }
 
 /// # Safety
-/// The module's contract; the panels' rows of the result are this thread's.
+/// The module's contract; the share of the result is this thread's.
 unsafe fn product(
     level: super::Level,
     packed: &PackedMatrix,
     x: Activations,
-    panels: Range<usize>,
+    share: &Share,
     out: &View,
     scratch: &mut [u8],
 ) {
-    let result = out.ptr.as_mut_ptr() as *mut f32;
+    let (x, panels) = (x.of(&share.tokens), share.panels.clone());
     // SAFETY: x and out are contiguous with as many rows.
-    unsafe { matmul(level, packed, x.ptr, x.dtype, x.row_bytes, x.tokens, panels, result, out.ne[0], scratch) }
+    unsafe {
+        let result = (out.ptr.as_mut_ptr() as *mut f32).add(share.tokens.start * out.ne[0]);
+        matmul(level, packed, x.ptr, x.dtype, x.row_bytes, x.tokens, panels, result, out.ne[0], scratch)
+    }
 }
 
 /// Applies an activation function to this thread's outputs.
 ///
 /// # Safety
-/// The module's contract; the rows of the result are this thread's.
-unsafe fn activate(level: super::Level, rows: Range<usize>, act: Activation, out: &View) {
-    for t in 0..out.rows() {
+/// The module's contract; the rows of the tokens' results are this thread's.
+unsafe fn activate(level: super::Level, tokens: Range<usize>, rows: Range<usize>, act: Activation, out: &View) {
+    for t in tokens {
         // SAFETY: these elements of the result's row t.
         unsafe {
             let row = (out.ptr.as_mut_ptr() as *mut f32).add(t * out.ne[0] + rows.start);
@@ -251,14 +302,49 @@ unsafe fn activate(level: super::Level, rows: Range<usize>, act: Activation, out
 /// Adds a bias, or the rows of a residual, to this thread's outputs.
 ///
 /// # Safety
-/// The module's contract; the rows of the result are this thread's.
-unsafe fn add_term(level: super::Level, rows: Range<usize>, term: &View, is_bias: bool, out: &View) {
-    for t in 0..out.rows() {
+/// The module's contract; the rows of the tokens' results are this thread's.
+unsafe fn add_term(
+    level: super::Level,
+    tokens: Range<usize>,
+    rows: Range<usize>,
+    term: &View,
+    is_bias: bool,
+    out: &View,
+) {
+    for t in tokens {
         let from = (if is_bias { term.ptr.as_mut_ptr() } else { term.row(t) }) as *const f32;
         // SAFETY: these elements of the bias or of the residual's row t, and of the result's.
         unsafe {
             let out_row = (out.ptr.as_mut_ptr() as *mut f32).add(t * out.ne[0] + rows.start);
             vector::binary(level, Binary::Add, out_row, from.add(rows.start), out_row, rows.len());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_cover_all_outputs_once_and_are_even() {
+        for (threads, panels, tokens) in [(16, 56, 512), (16, 8, 512), (12, 72, 100), (3, 7, 1), (7, 1, 700), (1, 5, 9)]
+        {
+            let mut seen = vec![0; panels * tokens];
+            let shares: Vec<Share> = (0..threads).map(|tid| Share::of_parts(tid, threads, panels, tokens)).collect();
+            for share in &shares {
+                for t in share.tokens.clone() {
+                    share.panels.clone().for_each(|p| seen[t * panels + p] += 1);
+                }
+            }
+            assert!(seen.iter().all(|&n| n == 1), "{threads} threads, {panels} panels, {tokens} tokens");
+        }
+        let largest = |threads, panels, tokens| {
+            let share = Share::of_parts(0, threads, panels, tokens);
+            (share.panels.len(), share.tokens.len())
+        };
+        assert_eq!(largest(16, 56, 512), (7, 256), "56 panels are no multiple of 16 threads, but of 8");
+        assert_eq!(largest(16, 64, 512), (4, 512), "even as it is");
+        assert_eq!(largest(16, 56, 100), (4, 100), "too few tokens");
+        assert_eq!(largest(2, 56, 512), (28, 512));
     }
 }

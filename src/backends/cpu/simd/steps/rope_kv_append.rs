@@ -1,6 +1,6 @@
 //! `rope_kv_append`: cos and sin once a token; query heads rotated in place or copied, key heads rotated on their way into the cache.
 
-use super::kv_append::store;
+use super::kv_append::{by_tokens, store};
 use super::rope::fill_table;
 use super::{Extra, View, Worker};
 use crate::backends::cpu::simd::vector::{self, RopePairs};
@@ -24,12 +24,17 @@ pub(super) unsafe fn run(op: &RopeKvAppend, extra: &Extra, x: &[View], out: &Vie
         RopeMode::Neox => RopePairs::Halves,
     };
     let level = worker.level;
-    let (heads, kv_heads) = (worker.share(q.ne[1]), worker.share(k.ne[1]));
+    // Threads take tokens, each with its own sines; or heads.
+    let (tokens, heads, kv_heads) = if by_tokens(&slots[..q.ne[2]], worker) {
+        (worker.share(q.ne[2]), 0..q.ne[1], 0..k.ne[1])
+    } else {
+        (0..q.ne[2], worker.share(q.ne[1]), worker.share(k.ne[1]))
+    };
     let scratch = &mut worker.scratch[..scratch_bytes(op, k.ne[0])];
     let Ok(floats) = bytemuck::try_cast_slice_mut::<u8, f32>(scratch) else { return };
     let (table, key) = floats.split_at_mut(half * 2);
     let (cos, sin) = table.split_at_mut(half);
-    for t in 0..q.ne[2] {
+    for t in tokens {
         fill_table(positions[t], angles, factors, *scale, cos, sin);
         for head in heads.clone() {
             let (from, to) = (q.at(0, head, t, 0) as *const f32, out.at(0, head, t, 0) as *mut f32);
@@ -42,7 +47,7 @@ pub(super) unsafe fn run(op: &RopeKvAppend, extra: &Extra, x: &[View], out: &Vie
         };
         for head in kv_heads.clone() {
             let from = k.at(0, head, t, 0) as *const f32;
-            // SAFETY: heads of ne[0] elements, the scratch has one; rows of the caches are this thread's by head.
+            // SAFETY: heads of ne[0] elements, the scratch has one; rows of the caches are this thread's by head, or by token.
             unsafe {
                 vector::rope(level, pairs, from, cos.as_ptr(), sin.as_ptr(), half, key.as_mut_ptr(), k.ne[0]);
                 let row = k_state.at(0, slot, head, 0);
