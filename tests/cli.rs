@@ -359,6 +359,33 @@ fn bench_makes_a_model_of_random_weights() {
     fails(&rocmforge(&["bench", "--synthetic", "tiny:Q9"]), &["Q9"]);
 }
 
+#[test]
+fn bench_shows_where_the_time_goes() {
+    let args = ["bench", "--synthetic", "tiny:Q4_K_M", "-p", "700", "-n", "4", "-d", "8", "-r", "1", "-t", "2"];
+    let args = [&args[..], &["--device", "cpu", "--profile"]].concat();
+    let rows = json(&rocmforge(&[&args[..], &["--json"]].concat()));
+    let phases: Vec<&str> =
+        rows.as_array().unwrap().iter().map(|row| row["profile"]["phase"].as_str().unwrap()).collect();
+    assert_eq!(phases, ["prefill of 512 tokens", "decode at depth 8"]);
+    for row in rows.as_array().unwrap() {
+        let profile = &row["profile"];
+        assert_eq!(profile["schema"], "rocmforge.profile/1");
+        let steps = profile["steps"].as_array().unwrap();
+        let seconds: f64 = steps.iter().map(|step| step["seconds"].as_f64().unwrap()).sum();
+        assert!(
+            steps.len() > 10
+                && seconds > 0.0
+                && (seconds / profile["total_seconds"].as_f64().unwrap() - 1.0).abs() < 1e-6
+        );
+    }
+    let text = good(&rocmforge(&args));
+    for part in ["tg4 @ d8", "decode at depth 8, 2 threads", "by op", "the slowest steps", "as measured above"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let plain = json(&rocmforge(&["bench", "--synthetic", "tiny:F16", "-p", "8", "-n", "0", "-r", "1", "--json"]));
+    assert!(plain[0].get("profile").is_none());
+}
+
 /// Two lines are answered: the test is prepared, one repetition; then stdin ends.
 #[test]
 fn bench_goes_at_the_pace_of_stdin() {

@@ -2,10 +2,12 @@
 
 use super::args::{self, DeviceArgs, FileArgs, KvTypeArg, ModelArgs, positive, threads};
 use super::io::Output;
-use super::{Failure, format, interrupt};
+use super::{Failure, format, interrupt, profile};
 use crate::engine::{
-    self, BenchResult, BenchTest, EngineError, Model, Roofline, Sampler, SamplerOptions, Session, SessionOptions,
+    self, BenchResult, BenchTest, Cancel, DEFAULT_CHUNK, EngineError, Model, ProfilePhase, Roofline, Sampler,
+    SamplerOptions, Session, SessionOptions,
 };
+use crate::graph::view::units;
 use crate::models::synthetic::{Synthetic, SyntheticError};
 use crate::tensor::Bounds;
 use clap::Args;
@@ -34,7 +36,8 @@ Examples:
   rocmforge bench -m model.gguf
   rocmforge bench --synthetic llama-8b:Q4_K_M -n 128 -d 0,4096
   rocmforge bench -m model.gguf -p 0 -n 64 -d 0,1024 -r 3 -t 2 --json
-  rocmforge bench --synthetic llama-1b:Q4_0 -p 0 --temp 0.8 --top-k 0"
+  rocmforge bench --synthetic llama-1b:Q4_0 -p 0 --temp 0.8 --top-k 0
+  rocmforge bench --synthetic llama-8b:Q4_K_M --device gpu --profile"
 )]
 pub struct BenchArgs {
     /// GGUF file and device.
@@ -76,12 +79,15 @@ pub struct BenchArgs {
     /// Keep tokens at least P times as probable as the most probable one; 0 keeps all
     #[arg(long, value_name = "P", default_value_t = 0.05, help_heading = SAMPLING)]
     min_p: f32,
+    /// After the tests, run each step by step and show where its time goes; a prompt on an empty cache
+    #[arg(long)]
+    profile: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
     /// Wait for a line on stdin before each test and each repetition, measure the machine's limits again, and print a line of JSON
     /// after each: for a script that measures another program in turn
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long, conflicts_with_all = ["json", "profile"])]
     paced: bool,
 }
 
@@ -112,6 +118,8 @@ pub struct BenchModelArgs {
 /// Where results go.
 struct Report<'a> {
     rows: &'a mut Vec<Row>,
+    /// Of each row, in words.
+    profiles: &'a mut Vec<String>,
     out: &'a mut Output,
 }
 
@@ -163,6 +171,9 @@ struct Row {
     bf16_peak: Option<f64>,
     /// The least time that products with weights take at these peaks over the time that the test took, by the median; prompts only.
     peak_share: Option<f64>,
+    /// Where the time goes, with `--profile`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<profile::Report>,
 }
 
 /// A line of `--paced`: a test that is prepared, or a repetition.
@@ -193,7 +204,7 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
         Some(name) => Some(Arc::new(synthetic(name)?)),
         None => None,
     };
-    let mut rows = Vec::new();
+    let (mut rows, mut profiles) = (Vec::new(), Vec::new());
     let mut out = Output::stdout();
     for (index, &threads) in args.threads.iter().enumerate() {
         let file = FileArgs { model: args.model.file.model.clone() };
@@ -204,12 +215,16 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
             None => model_args.open_quietly(session.clone())?,
         };
         eprintln!("{}", model.load_times());
-        bench_model(&args, &model, &session, &tests, &mut Report { rows: &mut rows, out: &mut out })?;
+        let mut report = Report { rows: &mut rows, profiles: &mut profiles, out: &mut out };
+        bench_model(&args, &model, &session, &tests, &mut report)?;
     }
     if args.json {
         out.json(&rows)?;
     } else if !args.paced {
         out.line(table(&rows))?;
+        for text in &profiles {
+            out.line(format!("\n{}", text.trim_end()))?;
+        }
     }
     out.finish()
 }
@@ -259,7 +274,8 @@ fn bench_model(
     tests: &[(BenchTest, usize)],
     report: &mut Report<'_>,
 ) -> Result<(), Failure> {
-    let mut session = Session::new(model, session)?;
+    let options = session;
+    let mut session = Session::new(model, options)?;
     if args.paced {
         return paced(args, model, &mut session, tests, report.out);
     }
@@ -271,7 +287,44 @@ fn bench_model(
             engine::bench(&mut session, test, depth, args.repetitions, &args.sampling()).map_err(interrupted)?;
         report.rows.push(row(args, model, &result, limits)?);
     }
+    if args.profile {
+        // Its memory is the profiles' now.
+        drop(session);
+        let first = report.rows.len() - tests.len();
+        for (&(test, depth), row) in tests.iter().zip(&mut report.rows[first..]) {
+            eprintln!("{}, step by step …", test.name(depth));
+            let (found, text) = step_by_step(args, model, test, depth, &options.cancel, row)?;
+            row.profile = Some(found);
+            report.profiles.push(text);
+        }
+    }
     Ok(())
+}
+
+/// Where the time of a test goes, and that in words.
+fn step_by_step(
+    args: &BenchArgs,
+    model: &Model,
+    test: BenchTest,
+    depth: usize,
+    cancel: &Cancel,
+    row: &Row,
+) -> Result<(profile::Report, String), Failure> {
+    let (phase, whole) = match test {
+        BenchTest::Prompt(n) => {
+            let chunk = if args.chunk == 0 { DEFAULT_CHUNK } else { args.chunk };
+            (ProfilePhase::Prefill(n.min(chunk)), n.min(chunk) as f64)
+        }
+        BenchTest::Decode(_) => (ProfilePhase::Decode(depth), 1.0),
+    };
+    let (found, _) = profile::measure(model, phase, args.kv_type.into(), args.repetitions, cancel)?;
+    let without = whole / row.tokens_per_second_median.max(1e-9);
+    let text = format!(
+        "{}without a stop after each step, as measured above, {}\n",
+        profile::text(&found),
+        units::seconds(without)
+    );
+    Ok((found, text))
 }
 
 fn interrupted(error: EngineError) -> Failure {
@@ -416,6 +469,7 @@ fn row(args: &BenchArgs, model: &Model, result: &BenchResult, limits: Option<Roo
         f32_peak: limits.map(|l| l.f32),
         bf16_peak: limits.map(|l| l.bf16),
         peak_share: shares.arithmetic,
+        profile: None,
     })
 }
 

@@ -16,6 +16,7 @@ mod interrupt;
 mod io;
 pub mod logits;
 pub mod perplexity;
+mod profile;
 mod progress;
 pub mod quantize;
 pub mod sampling;

@@ -28,7 +28,7 @@ pub use placement::{DeviceChoice, DeviceNameError, Placement, Stage, layers_bill
 pub use profile::{Profile, ProfilePhase, profile};
 pub use roofline::{Limit, Roofline};
 pub use sampler::{Sampler, SamplerError, SamplerOptions};
-pub use session::{Cancel, KvType, Session, SessionOptions};
+pub use session::{Cancel, DEFAULT_CHUNK, KvType, Session, SessionOptions};
 pub use stop::StopStrings;
 pub use target::{TARGETS, target};
 pub use verify::{Verdict, VerifyOptions, verify};

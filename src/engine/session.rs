@@ -66,12 +66,15 @@ impl KvType {
     }
 }
 
+/// Tokens that prefill evaluates at once where nothing else was asked for.
+pub const DEFAULT_CHUNK: usize = 512;
+
 /// How a session runs.
 #[derive(Clone, Debug, Default)]
 pub struct SessionOptions {
     /// Tokens that the KV cache holds; 0 takes the model's training context, at most 4096.
     pub context: usize,
-    /// Tokens that prefill evaluates at once; 0 takes 512.
+    /// Tokens that prefill evaluates at once; 0 takes [`DEFAULT_CHUNK`].
     pub chunk: usize,
     /// Element type of the KV cache.
     pub kv_type: KvType,
@@ -90,7 +93,7 @@ impl SessionOptions {
             let reason = format!("{context} tokens are more than positions can count");
             return Err(EngineError::Option { name: "context", reason });
         }
-        Ok((context, if self.chunk == 0 { 512 } else { self.chunk }.min(context)))
+        Ok((context, if self.chunk == 0 { DEFAULT_CHUNK } else { self.chunk }.min(context)))
     }
 }
 
