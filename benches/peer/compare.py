@@ -8,11 +8,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from llama import Llama
 
 ROOT = Path(__file__).resolve().parents[2]
+# Seconds until a peer's threads sleep.
+REST = 1.0
 SHAPES = {"0.5B": "qwen2.5-0.5b", "1B": "llama-1b", "8B": "llama-8b"}
 
 
@@ -92,6 +95,8 @@ def measure(args, name, path, threads, test, depth, peer):
         peer.prepare(test, depth)
     samples, peers = [], []
     for _ in range(args.rounds):
+        # llama.cpp's threads spin for a while after their work.
+        time.sleep(REST if peer and threads > 1 else 0)
         samples.append(ours.measure())
         if peer:
             peers.append(peer.measure(test, depth))

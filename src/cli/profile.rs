@@ -190,7 +190,8 @@ pub fn text(report: &Report) -> String {
         );
     }
     let known = report.roofline.is_some();
-    let header = format!("{:>10} {:>6} {:>8} {:>9} {:>8}", "µs", "time", "GB/s", "GFLOP/s", "roofline");
+    let last = if known { "roofline" } else { "" };
+    let header = format!("{:>10} {:>6} {:>8} {:>9} {last:>8}", "µs", "time", "GB/s", "GFLOP/s");
     let mut ops: BTreeMap<&str, Sum> = BTreeMap::new();
     report.steps.iter().for_each(|row| ops.entry(&row.op).or_default().add(row));
     let mut ops: Vec<_> = ops.into_iter().collect();

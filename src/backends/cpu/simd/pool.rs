@@ -342,7 +342,7 @@ impl Pool {
         let s = &*self.shared;
         let mut throttle = s.throttle();
         let now = Instant::now();
-        let threads = if throttle.may_grow(now) { throttle.grow(now) } else { throttle.active() };
+        let threads = if throttle.may_grow(now) { throttle.grow(now, self.threads()) } else { throttle.active() };
         drop(throttle);
         s.barrier.reset(threads);
         if !self.workers.is_empty() {
@@ -392,20 +392,23 @@ impl Pool {
             if next < active {
                 self.shared.barrier.set_next(next);
             } else if throttle.may_grow(now) {
-                self.invite(active, place).then(|| throttle.grow(now));
+                let invited = self.invite(active, throttle.step(), place);
+                if invited > 0 {
+                    throttle.grow(now, invited);
+                }
             }
         }
     }
 
-    /// Has thread `tid` enter the run at `place` with the next barrier, whose other threads are those before it; `false` if it has not
-    /// left yet. For thread 0, before that barrier.
-    fn invite(&self, tid: usize, place: usize) -> bool {
+    /// Has `most` threads from `tid` on enter the run at `place` with the next barrier, whose other threads are those before them; fewer if the
+    /// others have not left yet. How many. For thread 0, before that barrier.
+    fn invite(&self, tid: usize, most: usize, place: usize) -> usize {
         let s = &*self.shared;
-        let away = s.away.get(tid).is_some_and(|away| away.load(Ordering::SeqCst));
-        if away {
-            s.remaining.0.fetch_add(1, Ordering::SeqCst);
-            s.barrier.set_next(tid + 1);
-            s.publish(tid..tid + 1, place);
+        let away = s.away.iter().skip(tid).take(most).take_while(|away| away.load(Ordering::SeqCst)).count();
+        if away > 0 {
+            s.remaining.0.fetch_add(away, Ordering::SeqCst);
+            s.barrier.set_next(tid + away);
+            s.publish(tid..tid + away, place);
         }
         away
     }
@@ -524,7 +527,8 @@ mod tests {
                             match place / 10 % 8 {
                                 0..=2 if place % 10 == 0 && active > 1 => pool.shared.barrier.set_next(active - 1),
                                 4..=6 if active < 4 => {
-                                    while !pool.invite(active, place) {
+                                    // One, two or three of them.
+                                    while pool.invite(active, 1 + place % 3, place) == 0 {
                                         std::thread::yield_now();
                                     }
                                 }
@@ -564,7 +568,7 @@ mod tests {
                 let entry = pool.enter(tid).unwrap();
                 if tid == 0 {
                     assert_eq!(pool.active(), 1);
-                    while !pool.invite(1, 7) {
+                    while pool.invite(1, 1, 7) == 0 {
                         std::thread::yield_now();
                     }
                     pool.barrier_wait().unwrap();

@@ -3,7 +3,8 @@
 //! Threads that meet at barriers are as slow as the slowest. One that shares its core with another program holds up all: half
 //! of a core taken costs half of the speed, however many cores there are. One thread fewer costs less, and the system moves those that are
 //! left to the free cores. So each thread watches how long it waits, ready to run, for a core; while one waits for long, one thread
-//! fewer takes part, and after a time the pool tries again, after ever longer times while that fails.
+//! fewer takes part, and after a time the pool tries again: with twice as many threads more after each trial that went well, after ever longer
+//! times while trials fail.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ const WINDOW: Duration = Duration::from_millis(8);
 const STALE: Duration = Duration::from_millis(100);
 /// The part of the time that a thread may wait for a core. A core that is shared with one other program gives it a third to a half.
 const BEARABLE: f32 = 0.2;
-/// The time until the next trial with a thread more: the first, and the longest.
+/// The time until the next trial with more threads: the first, and the longest.
 const HOLD: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
 
 /// How many threads take part, of a pool.
@@ -24,13 +25,26 @@ pub(super) struct Throttle {
     /// The part of the time that the worst thread waits, as an average that halves what is older with each window.
     waiting: f32,
     hold: Duration,
+    /// Threads that the next trial adds.
+    step: usize,
+    /// Whether the last change was a trial, which has not failed.
+    trying: bool,
     grow_at: Option<Instant>,
     grown_at: Option<Instant>,
 }
 
 impl Throttle {
     pub fn new(threads: usize) -> Throttle {
-        Throttle { threads, active: threads, waiting: 0.0, hold: HOLD[0], grow_at: None, grown_at: None }
+        Throttle {
+            threads,
+            active: threads,
+            waiting: 0.0,
+            hold: HOLD[0],
+            step: 1,
+            trying: false,
+            grow_at: None,
+            grown_at: None,
+        }
     }
 
     /// Threads that take part.
@@ -38,14 +52,25 @@ impl Throttle {
         self.active
     }
 
-    /// Whether it is time to try a thread more.
+    /// Whether it is time to try more threads.
     pub fn may_grow(&self, now: Instant) -> bool {
         self.grow_at.is_some_and(|at| now >= at)
     }
 
-    /// One thread more takes part; the number of threads from now on.
-    pub fn grow(&mut self, now: Instant) -> usize {
-        self.active = (self.active + 1).min(self.threads);
+    /// Threads that a trial adds now.
+    pub fn step(&self) -> usize {
+        let step = if self.trying { 2 * self.step } else { 1 };
+        step.min(self.threads - self.active)
+    }
+
+    /// That many threads more take part, at most; the number of threads from now on.
+    pub fn grow(&mut self, now: Instant, threads: usize) -> usize {
+        if self.trying {
+            self.hold = HOLD[0];
+        }
+        self.step = self.step().min(threads);
+        self.active += self.step;
+        self.trying = true;
         self.waiting = 0.0;
         self.grown_at = Some(now);
         self.grow_at = (self.active < self.threads).then(|| now + self.hold);
@@ -60,6 +85,7 @@ impl Throttle {
             let failed = self.grown_at.is_some_and(|at| now.duration_since(at) < 2 * self.hold);
             self.hold = if failed { (2 * self.hold).min(HOLD[1]) } else { HOLD[0] };
             self.active -= 1;
+            self.trying = false;
             self.waiting = 0.0;
             self.grow_at = Some(now + self.hold);
         }
@@ -126,7 +152,7 @@ mod tests {
         assert_eq!(throttle.note(start + ms(16), 0.5), 3);
         assert_eq!(throttle.note(start + ms(24), 0.0), 3);
         assert!(!throttle.may_grow(start + ms(60)) && throttle.may_grow(start + ms(70)));
-        assert_eq!(throttle.grow(start + ms(70)), 4);
+        assert_eq!(throttle.grow(start + ms(70), 4), 4);
         assert_eq!(throttle.note(start + ms(78), 0.0), 4);
         assert!(!throttle.may_grow(start + ms(5000)));
     }
@@ -138,7 +164,7 @@ mod tests {
         for _ in 0..4000 {
             now += ms(8);
             if throttle.may_grow(now) {
-                throttle.grow(now);
+                throttle.grow(now, 1);
                 trials.push(now);
             }
             if throttle.active() == 2 {
@@ -149,6 +175,30 @@ mod tests {
         assert!((20..80).contains(&trials.len()), "{}", trials.len());
         let gaps: Vec<Duration> = trials.windows(2).map(|w| w[1] - w[0]).collect();
         assert!(gaps[gaps.len() - 4..].iter().any(|&gap| gap >= HOLD[1]), "{gaps:?}");
+    }
+
+    #[test]
+    fn many_threads_come_back_soon_after_a_storm() {
+        let (mut now, mut throttle) = (Instant::now(), Throttle::new(32));
+        while throttle.active() > 1 {
+            now += ms(8);
+            throttle.note(now, 0.9);
+            if throttle.may_grow(now) {
+                throttle.grow(now, 32);
+            }
+        }
+        let over = now;
+        let mut steps = Vec::new();
+        while throttle.active() < 32 {
+            now += ms(8);
+            let before = throttle.note(now, 0.0);
+            if throttle.may_grow(now) {
+                steps.push(throttle.grow(now, 6) - before);
+            }
+        }
+        assert_eq!(steps, [1, 2, 4, 6, 6, 6, 6]);
+        assert!(now - over < HOLD[1] + 8 * HOLD[0], "{:?}", now - over);
+        assert!(throttle.step() == 0 && !throttle.may_grow(now + ms(9000)));
     }
 
     #[test]
