@@ -181,3 +181,28 @@ fn quantize_activations_has_an_integer_kernel_to_serve() {
     use rocmforge::graph::passes::Capabilities;
     assert_eq!(CpuTarget::new(1).activation_type(DType::Q8_0, 1024, 1), DType::Q8A, "its cases rely on it");
 }
+
+/// Where the processor has dot products of bf16; the last product's error would stand in the result as it is.
+#[test]
+fn weights_of_bf16_take_rounded_activations_but_for_a_result() {
+    let text = r#"graph "two products" (T <= 4, S <= 7, R <= 2) {
+  n0 "a" = weight : bf16[1024, 1024]
+  n1 "b" = weight : bf16[1024, 8]
+  n2 "x" = input : f32[1024, T]
+  n3 "h" = qmatmul(n0, n2)
+  n4 "y" = qmatmul(n1, n3)
+  output "y" = n4
+}
+"#;
+    let graph = parse(text).unwrap();
+    for (bf16_dots, rounded) in [(true, 1), (false, 0)] {
+        let mut after = graph.clone();
+        let target = CpuTarget { bf16_dots, ..CpuTarget::new(1) };
+        let decisions = run(&mut after, &target, &PassOptions::default()).unwrap();
+        assert_eq!(print(&after).matches("activation=bf16").count(), rounded, "{}", print(&after));
+        let refused = decisions
+            .iter()
+            .filter(|d| d.pass == "quantize_activations" && !matches!(d.outcome, Outcome::Applied { .. }));
+        assert_eq!(refused.count(), rounded);
+    }
+}

@@ -1,4 +1,4 @@
-//! qmatmul(w, x) → qmatmul(w, quantize(x)) where the target multiplies integers, or bf16; one `quantize` serves all matmuls of the same x.
+//! qmatmul(w, x) → qmatmul(w, quantize(x)) where the target multiplies integers, or bf16 (but for results of the graph, such as logits); one `quantize` serves all matmuls of the same x.
 //!
 //! For a step of a few tokens there is no `quantize`: the matmul itself rounds (attribute `activation`), each thread for itself, which
 //! takes less time than another step.
@@ -52,6 +52,11 @@ impl Pass for QuantizeActivations {
             }
             let k = graph.ty(x).shape.row().fixed().unwrap_or(0);
             if to == DType::F32 {
+                continue;
+            }
+            // Integer kernels multiply no others; bf16 is only faster.
+            if to == DType::Bf16 && graph.outputs().iter().any(|(_, value)| value.node == id) {
+                cx.refused(graph, id, "a result of the graph is multiplied as exactly as its weights are");
                 continue;
             }
             if !k.is_multiple_of(to.block_len()) {
