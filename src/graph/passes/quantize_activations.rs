@@ -1,4 +1,5 @@
-//! qmatmul(w, x) → qmatmul(w, quantize(x)) where the target multiplies integers, or bf16 (but for results of the graph, such as logits); one `quantize` serves all matmuls of the same x.
+//! qmatmul(w, x) → qmatmul(w, quantize(x)) where the target multiplies integers, or bf16 (but for results of the graph, such as logits);
+//! one `quantize` serves all matmuls of the same x.
 //!
 //! For a step of a few tokens there is no `quantize`: the matmul itself rounds (attribute `activation`), each thread for itself, which
 //! takes less time than another step.
