@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release --example memory_bill -- [model.gguf]`; without a file it takes the bundled model.
 
-use rocmforge::backends::cpu::CpuTarget;
+use rocmforge::backends::cpu::{CpuTarget, Level};
 use rocmforge::graph::passes::PassOptions;
 use rocmforge::graph::plan::plan;
 use rocmforge::models::gguf::Header;
@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
 
     // A target is pure data about a machine; no thread is started.
-    let target = CpuTarget::new(std::thread::available_parallelism().map_or(1, |n| n.get()));
+    let target = CpuTarget::of_level(std::thread::available_parallelism().map_or(1, |n| n.get()), Level::best());
     let started = Instant::now();
     let mut plans = 0;
     for context in [512, 2048, 8192, 32768] {

@@ -259,6 +259,36 @@ fn products_of_many_tokens_are_bit_identical_for_any_number_of_threads() {
     }
 }
 
+/// Threads take tokens where each has a slot of its own, in order, and heads elsewhere: of two tokens for one slot the last one stays.
+#[test]
+fn appends_are_bit_identical_for_any_number_of_threads() {
+    const TOKENS: usize = 24;
+    let appends = |c: &Case| matches!(c.op, Op::KvAppend(_) | Op::RopeKvAppend(_));
+    let orders: [fn(i32) -> i32; 3] = [|t| t + 3, |t| TOKENS as i32 - t, |t| t / 2];
+    for mut case in Op::all_cases().into_iter().filter(appends) {
+        case.bounds = Bounds { t: TOKENS, s: 40, r: 1 };
+        let mut built = build(&case);
+        let slots = if matches!(case.op, Op::KvAppend(_)) { "x2" } else { "x6" };
+        for order in orders {
+            let values = (0..TOKENS as i32).map(order).collect();
+            built.inputs.insert(slots.to_string(), HostTensor::from_i32([TOKENS, 1, 1, 1], values).unwrap());
+            let alone = run(&CpuBackend::new(1).unwrap(), &built, true).unwrap();
+            let mut interpreter = Interpreter::new(&built.graph, &built.weights);
+            for (state, value) in &built.states {
+                interpreter.set_state(state, value.clone());
+            }
+            let truth = interpreter.run(&built.inputs, &built.bounds).unwrap();
+            for (i, found) in alone.iter().enumerate() {
+                compare("cpu", &case, found, &truth[&format!("y{i}")].f32s().unwrap());
+            }
+            for threads in [2, 3, 5] {
+                let found = run(&CpuBackend::new(threads).unwrap(), &built, true).unwrap();
+                assert!(alone == found, "{threads} threads: {:?}, {:?}", case.op, case.operands);
+            }
+        }
+    }
+}
+
 /// Nor may attention's, whether threads take heads or share the cache of one.
 #[test]
 fn attention_is_bit_identical_for_any_number_of_threads() {

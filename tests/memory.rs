@@ -1,6 +1,6 @@
 //! What runs take of the system's memory, against the bill; and weights that stay in the file.
 
-use rocmforge::backends::cpu::CpuTarget;
+use rocmforge::backends::cpu::{CpuTarget, Level};
 use rocmforge::engine::{DeviceChoice, LoadOptions, Model, Session, SessionOptions, layers_bill};
 use rocmforge::graph::passes::PassOptions;
 use rocmforge::graph::plan::MemoryBill;
@@ -24,7 +24,7 @@ fn options() -> SessionOptions {
 fn bill(path: &Path, no_repack: bool) -> MemoryBill {
     let header = Header::read(path).unwrap();
     let layers = 0..header.metadata().u64("llama.block_count").unwrap().unwrap() as usize;
-    let target = CpuTarget { repack: !no_repack, ..CpuTarget::new(2) };
+    let target = CpuTarget { repack: !no_repack, ..CpuTarget::of_level(2, Level::best()) };
     layers_bill(&header, &layers, &options(), &target, &PassOptions::default()).unwrap()
 }
 

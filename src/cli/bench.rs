@@ -317,7 +317,8 @@ fn step_by_step(
         }
         BenchTest::Decode(_) => (ProfilePhase::Decode(depth), 1.0),
     };
-    let (found, _) = profile::measure(model, phase, args.kv_type.into(), args.repetitions, cancel)?;
+    let (found, _) =
+        profile::measure(model, phase, args.kv_type.into(), args.repetitions, cancel).map_err(interrupted)?;
     let without = whole / row.tokens_per_second_median.max(1e-9);
     let text = format!(
         "{}without a stop after each step, as measured above, {}\n",

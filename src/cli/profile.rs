@@ -1,7 +1,6 @@
 //! Where the time of a model's steps goes, beside what the machine could do: what `graph-dump --profile` and `bench --profile` tell.
 
-use super::Failure;
-use crate::engine::{self, Cancel, KvType, Limit, Model, Profile, ProfilePhase, Roofline};
+use crate::engine::{self, Cancel, EngineError, KvType, Limit, Model, Profile, ProfilePhase, Roofline};
 use crate::graph::view::MeasuredStep;
 use crate::graph::view::units::{self, plural};
 use serde::Serialize;
@@ -66,7 +65,7 @@ pub fn measure(
     kv_type: KvType,
     repetitions: usize,
     cancel: &Cancel,
-) -> Result<(Report, Vec<Profile>), Failure> {
+) -> Result<(Report, Vec<Profile>), EngineError> {
     let profiles = engine::profile(model, phase, kv_type, repetitions, cancel)?;
     let roofline = match model.placement().stages.as_slice() {
         [(device, _)] if device.threads > 0 => Roofline::measure(device.threads, BANDWIDTH_BUFFER),

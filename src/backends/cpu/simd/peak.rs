@@ -61,6 +61,19 @@ pub(crate) unsafe fn bytes<S: Simd>(rounds: usize) -> u64 {
     }
 }
 
+/// Makes the compiler compute all chains.
+#[inline(always)]
+fn use_up<S: Simd, const CHAINS: usize>(s: S, chains: [S::F; CHAINS]) {
+    let mut sum = s.splat(0.0);
+    for chain in chains {
+        sum = s.add(sum, chain);
+    }
+    let mut out = [0.0; LANES];
+    // SAFETY: 16 floats.
+    unsafe { s.store(out.as_mut_ptr(), sum) };
+    std::hint::black_box(out);
+}
+
 struct Floats<const CHAINS: usize>(usize);
 
 impl<const CHAINS: usize> Kernel for Floats<CHAINS> {
@@ -75,14 +88,7 @@ impl<const CHAINS: usize> Kernel for Floats<CHAINS> {
                 *chain = s.fma(*chain, factor, term);
             }
         }
-        let mut sum = s.splat(0.0);
-        for chain in chains {
-            sum = s.add(sum, chain);
-        }
-        let mut out = [0.0; LANES];
-        // SAFETY: 16 floats.
-        unsafe { s.store(out.as_mut_ptr(), sum) };
-        std::hint::black_box(out);
+        use_up(s, chains);
         (2 * LANES * CHAINS * self.0) as u64
     }
 }
@@ -102,14 +108,7 @@ impl<const CHAINS: usize> Kernel for Halves<CHAINS> {
                 *chain = s.dot_bf16(*chain, x, x);
             }
         }
-        let mut sum = s.splat(0.0);
-        for chain in chains {
-            sum = s.add(sum, chain);
-        }
-        let mut out = [0.0; LANES];
-        // SAFETY: 16 floats.
-        unsafe { s.store(out.as_mut_ptr(), sum) };
-        std::hint::black_box(out);
+        use_up(s, chains);
         (2 * 2 * LANES * CHAINS * self.0) as u64
     }
 }
