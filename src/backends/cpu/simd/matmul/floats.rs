@@ -9,21 +9,45 @@ use std::ops::Range;
 
 /// Products that are summed before they are added to the total.
 const BLOCK: usize = 32;
-/// Columns of a tile that all tokens pass at a time: 16 KiB.
+/// Columns of a panel that all tokens pass at a time: 16 KiB of f32, which stay in the first-level cache.
 const COLUMNS: usize = 256;
-/// The same of two tiles side by side.
-const PAIR_COLUMNS: usize = COLUMNS / 2;
-/// Columns of both.
-pub(super) const PAIR_WIDTH: usize = 2 * PAIR_COLUMNS;
-/// Tokens that pass two tiles, and columns that they do this for before the next two: 256 KiB of activations, which stay in the
-/// second-level cache.
-const PAIR_TOKENS: usize = 126;
-const PAIR_SPAN: usize = 512;
+/// Activations that they pass meanwhile, of [`Division::tokens`] and [`Division::span`]: 256 KiB, which stay in the second-level cache.
+const PASSING: usize = 256 << 10;
+
+/// Tokens whose sums are in registers, of two panels.
+const PAIR_TOKENS: usize = 6;
+
+/// How many tokens are multiplied at a time: with how many panels side by side, which columns and tokens.
+#[derive(Clone, Copy)]
+struct Division {
+    /// Panels side by side: two take fewer loads of activations than one, where registers suffice for the sums.
+    panels: usize,
+    /// Columns of a panel in the first-level cache.
+    columns: usize,
+    /// Columns for which tokens pass all panels.
+    span: usize,
+    /// Tokens that pass them, in groups of at most `group`.
+    tokens: usize,
+    group: usize,
+}
+
+impl Division {
+    const fn of<S: Simd>() -> Division {
+        let (panels, group) = if S::ROWS > 1 { (2, PAIR_TOKENS) } else { (1, S::FLOAT_TOKENS) };
+        let (columns, span) = (COLUMNS / panels, COLUMNS * panels);
+        Division { panels, columns, span, tokens: PASSING / (4 * span) / group * group, group }
+    }
+}
+
+/// Columns of the widened panels of a [`Division`].
+pub(super) const WIDENED: usize = COLUMNS;
 
 /// How 16 rows of weights lie in a panel.
 trait Weights: 'static {
     /// Bytes of two consecutive columns.
     const PAIR: usize;
+    /// Whether a panel is f32 as it is packed.
+    const WIDE: bool = false;
 
     /// Two columns.
     ///
@@ -44,6 +68,7 @@ struct Bf16;
 
 impl Weights for F32 {
     const PAIR: usize = 128;
+    const WIDE: bool = true;
 
     #[inline(always)]
     unsafe fn pair<S: Simd>(s: S, p: *const u8) -> [S::F; 2] {
@@ -94,7 +119,7 @@ pub(super) unsafe fn run<S: Simd>(s: S, args: &Args) {
     // SAFETY: the caller's promise; each type reads its own layout.
     unsafe {
         match args.dtype {
-            DType::F32 => direct::<S, F32>(s, args),
+            DType::F32 => product::<S, F32>(s, args),
             DType::F16 => product::<S, F16>(s, args),
             DType::Bf16 => product::<S, Bf16>(s, args),
             other => unreachable!("{other} is not a float type"),
@@ -102,31 +127,51 @@ pub(super) unsafe fn run<S: Simd>(s: S, args: &Args) {
     }
 }
 
-/// Two panels at a time, which take fewer loads of activations than one, where registers suffice for the sums. Parts of both are widened to
-/// f32 for some tokens; how tokens and columns are divided keeps what is read again in the second-level cache.
-unsafe fn in_pairs<S: Simd, W: Weights>(s: S, a: &Args) {
+/// Few tokens: panels as they are, all of them. Many: one panel or two at a time, parts of them widened to f32 for some tokens; how tokens and
+/// columns are divided keeps what is read again in the second-level cache.
+unsafe fn product<S: Simd, W: Weights>(s: S, a: &Args) {
+    if a.k == 0 {
+        // SAFETY: the caller's promise; without columns nothing is read.
+        return unsafe { direct_zero(a) };
+    }
     let panel = panel_bytes(a.dtype, a.k).expect("checked when the matrix was packed");
-    let tiles: [*mut f32; 2] = [a.scratch.cast(), a.scratch.wrapping_add(PAIR_COLUMNS * 64).cast()];
-    for t in (0..a.tokens).step_by(PAIR_TOKENS) {
-        let end = (t + PAIR_TOKENS).min(a.tokens);
-        for span in (0..a.k).step_by(PAIR_SPAN) {
-            for p in (a.from..a.to).step_by(2) {
-                let both = p + 1 < a.to;
-                for from in (span..(span + PAIR_SPAN).min(a.k)).step_by(PAIR_COLUMNS) {
-                    let columns = from..(from + PAIR_COLUMNS).min(a.k);
-                    // SAFETY: panels p and, where there are both, p + 1 exist and have these columns, of which the first is even;
-                    // the scratch has room for two tiles.
-                    unsafe {
-                        for (i, &tile) in tiles.iter().enumerate().take(1 + both as usize) {
-                            let weights = a.weights.add((p + i) * panel + from / 2 * W::PAIR);
-                            s.vectorize(Widen::<W> { weights, k: columns.len(), tile, layout: PhantomData });
+    if a.tokens <= S::FLOAT_TOKENS {
+        for (t, n) in a.tokens(S::FLOAT_TOKENS) {
+            let weights = a.weights.wrapping_add(a.from * panel);
+            // SAFETY: panels from .. to exist.
+            unsafe { tokens::<S, W>(s, a, weights, panel, a.from, a.to - a.from, t, n, 0..a.k) };
+        }
+        return;
+    }
+    let by = const { Division::of::<S>() };
+    for t in (0..a.tokens).step_by(by.tokens) {
+        let end = (t + by.tokens).min(a.tokens);
+        for span in (0..a.k).step_by(by.span) {
+            for p in (a.from..a.to).step_by(by.panels) {
+                let panels = by.panels.min(a.to - p);
+                for from in (span..(span + by.span).min(a.k)).step_by(by.columns) {
+                    let columns = from..(from + by.columns).min(a.k);
+                    // Where column 0 of each panel is, or would be. SAFETY: panels p to p + panels exist and have these columns, of
+                    // which the first is even; the scratch has room for as many columns of f32.
+                    let wide = |i: usize| unsafe {
+                        let weights = a.weights.wrapping_add((p + i) * panel);
+                        if W::WIDE || i >= panels {
+                            return weights;
                         }
-                        // Tiles begin with column `from`.
-                        let tiles = tiles.map(|tile| tile.wrapping_sub(from * LANES).cast_const().cast());
-                        for (t, n) in (Tokens { at: t, end, max: if both { 6 } else { S::FLOAT_TOKENS } }) {
-                            if both {
-                                pairs::<S>(s, a, tiles, p, t, n, columns.clone());
-                            } else {
+                        let tile = a.scratch.add(i * by.columns * 64).cast::<f32>();
+                        let weights = weights.add(from / 2 * W::PAIR);
+                        s.vectorize(Widen::<W> { weights, k: columns.len(), tile, layout: PhantomData });
+                        tile.wrapping_sub(from * LANES).cast_const().cast()
+                    };
+                    let tiles = [wide(0), wide(1)];
+                    // SAFETY: the tiles hold the columns of the panels that exist.
+                    unsafe {
+                        if panels == 2 {
+                            for t in (t..end).step_by(by.group) {
+                                pairs::<S>(s, a, tiles, p, t, by.group.min(end - t), columns.clone());
+                            }
+                        } else {
+                            for (t, n) in (Tokens { at: t, end, max: S::FLOAT_TOKENS }) {
                                 tokens::<S, F32>(s, a, tiles[0], 0, p, 1, t, n, columns.clone());
                             }
                         }
@@ -168,56 +213,20 @@ unsafe fn pairs<S: Simd>(
     }
     match n {
         6 => pairs!(6),
+        5 => pairs!(5),
         4 => pairs!(4),
+        3 => pairs!(3),
         2 => pairs!(2),
         _ => pairs!(1),
     }
 }
 
-/// Panels as they are: all of them for a few tokens, else one after the other for all tokens.
-unsafe fn direct<S: Simd, W: Weights>(s: S, a: &Args) {
-    let panel = panel_bytes(a.dtype, a.k).expect("checked when the matrix was packed");
-    // SAFETY: panels from .. to exist.
-    unsafe {
-        if a.tokens <= S::FLOAT_TOKENS {
-            for (t, n) in a.tokens(S::FLOAT_TOKENS) {
-                tokens::<S, W>(s, a, a.weights.add(a.from * panel), panel, a.from, a.to - a.from, t, n, 0..a.k);
-            }
-            return;
-        }
-        for p in a.from..a.to {
-            all_tokens::<S, W>(s, a, a.weights.add(p * panel), p);
-        }
-    }
-}
-
-/// All tokens against panel `p`, so many columns at a time that they stay in the first-level cache meanwhile.
-unsafe fn all_tokens<S: Simd, W: Weights>(s: S, a: &Args, weights: *const u8, p: usize) {
+/// All tokens against panel `p` of f32, so many columns at a time that they stay in the first-level cache meanwhile.
+unsafe fn all_tokens<S: Simd>(s: S, a: &Args, weights: *const u8, p: usize) {
     for from in (0..a.k).step_by(COLUMNS) {
         for (t, n) in a.tokens(S::FLOAT_TOKENS) {
             // SAFETY: the panel has these columns.
-            unsafe { tokens::<S, W>(s, a, weights, 0, p, 1, t, n, from..(from + COLUMNS).min(a.k)) };
-        }
-    }
-}
-
-/// Few tokens: panels as they are. Many: each panel is widened to f32 for all of them.
-unsafe fn product<S: Simd, W: Weights>(s: S, a: &Args) {
-    let panel = panel_bytes(a.dtype, a.k).expect("checked when the matrix was packed");
-    if a.tokens <= S::FLOAT_TOKENS || a.k == 0 {
-        // SAFETY: the caller's promise.
-        return unsafe { direct::<S, W>(s, a) };
-    }
-    if S::ROWS > 1 {
-        // SAFETY: the caller's promise.
-        return unsafe { in_pairs::<S, W>(s, a) };
-    }
-    for p in a.from..a.to {
-        // SAFETY: panel p exists, and a tile fits the scratch.
-        unsafe {
-            let weights = a.weights.add(p * panel);
-            s.vectorize(Widen::<W> { weights, k: a.k, tile: a.scratch.cast(), layout: PhantomData });
-            all_tokens::<S, F32>(s, a, a.scratch, p);
+            unsafe { tokens::<S, F32>(s, a, weights, 0, p, 1, t, n, from..(from + COLUMNS).min(a.k)) };
         }
     }
 }
@@ -253,7 +262,7 @@ pub(super) unsafe fn run_generic<S: Simd>(s: S, a: &Args) {
             }
         }
         // SAFETY: the tile holds panel p.
-        unsafe { all_tokens::<S, F32>(s, a, tile.as_ptr().cast(), p) };
+        unsafe { all_tokens::<S>(s, a, tile.as_ptr().cast(), p) };
     }
 }
 

@@ -215,6 +215,25 @@ fn odd_lengths_of_float_rows() {
 }
 
 #[test]
+fn products_of_rows_without_columns_are_zero() {
+    for (dtype, activation) in FLOATS {
+        let matrix = PackedMatrix::pack(dtype, 17, 0, &[]).unwrap();
+        let mut scratch = AlignedBuf::zeroed(scratch_bytes(dtype, 0)).unwrap();
+        for level in Level::available() {
+            for tokens in [1, 5, 9, 300] {
+                let mut out = vec![f32::NAN; tokens * 17];
+                let (x, out_ptr, panels) = (std::ptr::dangling(), out.as_mut_ptr(), 0..matrix.panels());
+                // SAFETY: rows of x have no bytes; `out` has 17 floats for each token.
+                unsafe {
+                    matmul(level, &matrix, x, activation, 0, tokens, panels, out_ptr, 17, scratch.as_mut_slice())
+                };
+                assert!(out.iter().all(|&v| v == 0.0), "{dtype} × {activation} {level}: {tokens} tokens");
+            }
+        }
+    }
+}
+
+#[test]
 fn odd_numbers_of_blocks() {
     for dtype in types().filter(|t| t.block_len() == 32) {
         for blocks in [1, 2, 3, 5, 7] {
