@@ -9,11 +9,10 @@ use std::ops::Range;
 
 /// Products that are summed before they are added to the total.
 const BLOCK: usize = 32;
-/// Columns of a panel that all tokens pass at a time: 16 KiB of f32, which stay in the first-level cache.
-const COLUMNS: usize = 256;
+/// Columns of panels that tokens pass at a time, all panels of a [`Division`] together: 16 KiB of f32, which stay in the first-level cache.
+pub(super) const COLUMNS: usize = 256;
 /// Activations that they pass meanwhile, of [`Division::tokens`] and [`Division::span`]: 256 KiB, which stay in the second-level cache.
 const PASSING: usize = 256 << 10;
-
 /// Tokens whose sums are in registers, of two panels.
 const PAIR_TOKENS: usize = 6;
 
@@ -38,9 +37,6 @@ impl Division {
         Division { panels, columns, span, tokens: PASSING / (4 * span) / group * group, group }
     }
 }
-
-/// Columns of the widened panels of a [`Division`].
-pub(super) const WIDENED: usize = COLUMNS;
 
 /// How 16 rows of weights lie in a panel.
 trait Weights: 'static {
@@ -151,8 +147,9 @@ unsafe fn product<S: Simd, W: Weights>(s: S, a: &Args) {
                 let panels = by.panels.min(a.to - p);
                 for from in (span..(span + by.span).min(a.k)).step_by(by.columns) {
                     let columns = from..(from + by.columns).min(a.k);
-                    // Where column 0 of each panel is, or would be. SAFETY: panels p to p + panels exist and have these columns, of
-                    // which the first is even; the scratch has room for as many columns of f32.
+                    // Where column 0 of each panel is, or would be.
+                    // SAFETY: panels p to p + panels exist and have these columns, of which the first is even; the scratch has room for as
+                    // many columns of f32.
                     let wide = |i: usize| unsafe {
                         let weights = a.weights.wrapping_add((p + i) * panel);
                         if W::WIDE || i >= panels {

@@ -71,7 +71,7 @@ pub fn scratch_bytes(dtype: DType, k: usize) -> usize {
     let tile = match class(dtype) {
         Class::Integer => k.div_ceil(32).saturating_mul(formats::tile_block_of(dtype)),
         Class::Float if dtype == DType::F32 => return 0,
-        Class::Float => return floats::WIDENED * 64,
+        Class::Float => return floats::COLUMNS * 64,
         Class::Generic => return generic_scratch_bytes(k),
     };
     tile.saturating_mul((TILE_BUDGET / tile.max(1)).clamp(1, MAX_TILES))
